@@ -1,0 +1,333 @@
+"""`Recipe`: every choice of one experiment, frozen, TOML in and out. Knows nothing about how choices are carried out."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from topwork.errors import RecipeError
+
+__all__ = [
+    "Augment",
+    "BackboneChoice",
+    "DataChoice",
+    "EngineChoice",
+    "HeadChoice",
+    "LossChoice",
+    "Phase",
+    "Recipe",
+    "StopChoice",
+    "load_recipe",
+    "packaged_recipes",
+    "split_shares",
+]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augment(_Choice):
+    """Random changes of a training view; every one off at 0.
+
+    Args:
+        rotate: largest angle in degrees, either way.
+        shift: largest shift as a share of the side, either way.
+        zoom: the scale is drawn log-uniformly from [1 / (1 + zoom), 1 + zoom].
+        shear: largest shear angle in degrees, either way.
+        perspective: largest corner displacement as a share of the side.
+        flip: probability of a left-right flip.
+        brightness, contrast, saturation: largest relative change, either way.
+        erase: probability that a random rectangle is filled with noise.
+    """
+
+    rotate: Annotated[float, Field(ge=0, le=180)] = 15.0
+    shift: Share = 0.08
+    zoom: Annotated[float, Field(ge=0, le=3)] = 0.25
+    shear: Annotated[float, Field(ge=0, le=45)] = 5.0
+    perspective: Annotated[float, Field(ge=0, le=0.4)] = 0.0
+    flip: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    erase: Share = 0.0
+
+
+class DataChoice(_Choice):
+    """What the network sees and how the photos are divided.
+
+    Args:
+        image_size: side of the input in pixels; None takes the backbone's own.
+        crop: share of the short side that the centre crop keeps; None takes the backbone's own.
+        split: shares of train/validation/test in percent.
+        seed: of the split, and of the augmentation.
+        augment: random changes of training views.
+        views: `fixed:K` caches K augmented views of every photo, `fresh` draws new ones every epoch,
+            `auto` forecasts time and disk and picks; `fixed:0` trains on the clean view only.
+    """
+
+    image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    crop: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    split: str = "80/10/10"
+    seed: int = 0
+    augment: Augment = Augment()
+    views: str = "auto"
+
+    @field_validator("split")
+    @classmethod
+    def _split_has_three_shares(cls, value: str) -> str:
+        split_shares(value)
+        return value
+
+    @field_validator("views")
+    @classmethod
+    def _views_are_known(cls, value: str) -> str:
+        count = value.removeprefix("fixed:")
+        if value in ("auto", "fresh") or (value.startswith("fixed:") and count.isdigit()):
+            return value
+        raise ValueError("must be 'auto', 'fresh' or 'fixed:K' with K a number of views")
+
+
+class BackboneChoice(_Choice):
+    """The pretrained network.
+
+    Args:
+        name: a timm network, or topwork's `efficientnet_lite0`.
+        weights: `packaged`, `hub`, `none` (random), or the path of a safetensors file.
+    """
+
+    name: str = "efficientnet_lite0"
+    weights: str = "packaged"
+
+
+class HeadChoice(_Choice):
+    """The new classifier on top: pooled features -> hidden layers -> one logit a class."""
+
+    hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = ()
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    batchnorm: bool = False
+
+
+class Phase(_Choice):
+    """How one phase trains.
+
+    Args:
+        train: `head`, `none`, `all`, `top-N blocks`, `top-N layers`, or a list of block names.
+        epochs: passes over the training photos, an upper bound for `lbfgs`; 0 skips the phase.
+        optimizer: `lbfgs` solves the head to convergence on cached features; `train` must be `head`.
+        lr: peak learning rate.
+        weight_decay: L2 of `lbfgs` (None: chosen on the validation part), decoupled decay of adamw, L2 of the others.
+        warmup: share of all steps, for `one-cycle` and `cosine`.
+        clip_norm: largest gradient norm; None does not clip.
+        batchnorm: `frozen` keeps the running statistics, `update` lets those that train move.
+        layer_decay: each block below the head learns at this factor of the block above it.
+        ema: decay per step of the exponential moving average of the weights; 0 turns it off.
+        mixup, cutmix: Beta(a, a) parameter of mixing on activations; 0 turns it off.
+    """
+
+    train: str | tuple[str, ...] = "head"
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 100
+    optimizer: Literal["sgd", "adam", "adamw", "lbfgs"] = "adamw"
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 64
+    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = None
+    schedule: Literal["constant", "one-cycle", "cosine", "step"] = "one-cycle"
+    warmup: Share = 0.3
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    batchnorm: Literal["frozen", "update"] = "frozen"
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    mixup: Annotated[float, Field(ge=0.0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class LossChoice(_Choice):
+    """Cross-entropy, smoothed, and what is done about unequal classes."""
+
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    imbalance: Literal["none", "weights", "sampler", "focal", "logit-adjust"] = "none"
+
+
+class StopChoice(_Choice):
+    """Which epoch is kept and when training ends early.
+
+    Args:
+        metric: higher is better; ties are broken by the lower validation NLL.
+        patience: epochs without improvement before the phase ends.
+    """
+
+    metric: Literal["macro_f1", "accuracy"] = "macro_f1"
+    patience: Annotated[int, Field(ge=1)] = 5
+    keep: Literal["best", "last"] = "best"
+
+
+class EngineChoice(_Choice):
+    """What runs the frozen trunk, and in which precision."""
+
+    trunk: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+
+
+class Recipe(_Choice):
+    """Every choice of one experiment."""
+
+    data: DataChoice = DataChoice()
+    backbone: BackboneChoice = BackboneChoice()
+    head: HeadChoice = HeadChoice()
+    phase1: Phase = Phase(optimizer="lbfgs")
+    phase2: Phase = Phase(
+        train="top-2 blocks", epochs=8, lr=3e-4, weight_decay=0.05, clip_norm=1.0, layer_decay=0.7, ema=0.99
+    )
+    loss: LossChoice = LossChoice(label_smoothing=0.05)
+    stop: StopChoice = StopChoice()
+    engine: EngineChoice = EngineChoice()
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; `load_recipe` reads it back to an equal recipe."""
+        return "\n".join(_toml_tables(self.model_dump(exclude_none=True)))
+
+    def replace(self, settings: Mapping[str, Any]) -> Recipe:
+        """A new recipe with dotted keys changed, e.g. `{"phase2.epochs": 4}`.
+
+        Raises:
+            RecipeError: if a key is unknown or a value does not fit.
+        """
+        tree = self.model_dump(exclude_none=True)
+        for dotted, value in settings.items():
+            *parents, leaf = dotted.split(".")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+                if not isinstance(node, dict):
+                    raise RecipeError(f"{dotted!r} is no recipe key.", fix="use SECTION.KEY, e.g. phase2.epochs.")
+            if value is None:
+                node.pop(leaf, None)
+            else:
+                node[leaf] = value
+        return _validated(tree)
+
+
+def split_shares(split: str) -> tuple[float, float, float]:
+    """Shares of train, validation and test, each in [0, 1], summing to 1.
+
+    Raises:
+        ValueError: if the text is not three percentages that sum to 100 with a training part.
+
+    Example:
+        >>> split_shares("75/10/15")
+        (0.75, 0.1, 0.15)
+    """
+    try:
+        train, val, test = (float(part) for part in split.split("/"))
+    except ValueError:
+        raise ValueError("must be three percentages like '80/10/10'") from None
+    if train <= 0 or min(val, test) < 0 or abs(train + val + test - 100) > 1e-6:
+        raise ValueError("must be three percentages that sum to 100, like '80/10/10'")
+    return train / 100, val / 100, test / 100
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """Names and files of the recipes that ship with topwork."""
+    folder = Path(__file__).parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or file and apply `KEY=VALUE` settings.
+
+    Args:
+        source: the name of a packaged recipe, or the path of a TOML file.
+        settings: texts like `phase2.epochs=4`; values are TOML, bare words are taken as strings.
+
+    Raises:
+        RecipeError: if there is no such recipe, a key is unknown (the nearest one is named), or a value does not fit.
+    """
+    packaged = packaged_recipes()
+    path = packaged.get(str(source)) or Path(source)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        nearest = difflib.get_close_matches(str(source), packaged, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise RecipeError(
+            f"There is no recipe {str(source)!r}.", fix=f"{hint}packaged are {', '.join(packaged)}; or give a TOML file."
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"The recipe {str(path)!r} cannot be read: {error}.", fix="correct the TOML file.") from None
+    recipe = _validated(tree)
+    return recipe.replace(dict(_parse_setting(setting) for setting in settings)) if settings else recipe
+
+
+def _parse_setting(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set needs KEY=VALUE. Got {setting!r}.", fix="write e.g. --set phase2.epochs=4.")
+    text = text.strip()
+    if text.lower() == "none" and key.strip() != "backbone.weights" and not key.strip().endswith(("train", "imbalance")):
+        return key.strip(), None
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text
+
+
+def _validated(tree: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> RecipeError:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    dotted = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(Recipe)
+        nearest = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
+        fix = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}."
+        return RecipeError(f"The recipe has no key {dotted!r}.", fix=fix)
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    return RecipeError(f"The recipe's {dotted!r} does not fit: {reason}. Got {first['input']!r}.", fix=f"change {dotted}.")
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += [prefix + name, *_known_keys(kind, f"{prefix}{name}.")]
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _toml_tables(tree: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for section, values in tree.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items()]
+        lines.append("")
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return repr(value)
