@@ -1,1 +1,37 @@
+"""topwork: a folder of labelled photos in, a measured image classifier out.
 
+Every verb of the command line is a function here. Nothing heavy is imported until a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from topwork.errors import TopworkError as TopworkError
+    from topwork.recipe import Recipe as Recipe
+    from topwork.recipe import load_recipe as load_recipe
+
+__version__ = "0.1.0"
+
+# Public name -> the module it lives in. No package or module of topwork may carry one of these names.
+_HOMES = {
+    "Recipe": "topwork.recipe",
+    "TopworkError": "topwork.errors",
+    "load_recipe": "topwork.recipe",
+}
+
+__all__ = ["Recipe", "TopworkError", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'topwork' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next use costs nothing
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
