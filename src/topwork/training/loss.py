@@ -1,0 +1,57 @@
+"""The training loss, and what it does about unequal classes. Knows logits and labels only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from topwork.recipe import LossChoice
+
+__all__ = ["Loss", "make_loss", "sampling_weights"]
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(logits (N,K), target probabilities (N,K)) -> mean loss, a scalar."""
+
+_FOCUS = 2.0  # gamma of the focal loss; the paper's default
+
+
+def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
+    """Cross-entropy with soft targets, changed as the recipe asks.
+
+    * `weights`: each class counts with N / (K n_k).
+    * `focal`: each photo counts with (1 - p_true) ** 2. Source: T.-Y. Lin et al. (2017), arXiv:1708.02002.
+    * `logit-adjust`: log class frequencies are added to the logits in training only.
+      Source: A. K. Menon et al. (2021), arXiv:2007.07314.
+    * `none`, `sampler`: plain; the sampler changes which photos are drawn, see `sampling_weights`.
+
+    Args:
+        choice: the recipe's loss section.
+        class_counts: (K,) training photos of each class, >= 1.
+    """
+    shares = torch.tensor(class_counts / class_counts.sum(), dtype=torch.float32)
+    weights = 1.0 / (len(shares) * shares) if choice.imbalance == "weights" else torch.ones(len(shares))
+    shift = shares.log() if choice.imbalance == "logit-adjust" else torch.zeros(len(shares))
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        smoothed = targets * (1 - choice.label_smoothing) + choice.label_smoothing / targets.shape[1]
+        log_p = F.log_softmax(logits.float() + shift, dim=1)  # (N,K)
+        each = -(smoothed * log_p).sum(1)  # (N,)
+        counted = (targets * weights).sum(1)  # (N,)
+        if choice.imbalance == "focal":
+            counted = counted * (1 - (targets * log_p.exp()).sum(1)) ** _FOCUS
+        return (each * counted).mean()
+
+    return loss
+
+
+def sampling_weights(choice: LossChoice, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    """Probability of drawing each photo, (N,), so that classes are drawn equally; None draws each photo once."""
+    if choice.imbalance != "sampler":
+        return None
+    counts = np.bincount(labels)
+    weights = 1.0 / counts[labels]
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
