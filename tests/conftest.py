@@ -1,6 +1,6 @@
 """What every test may rely on: fixed seeds, no network, caches of its own, and the photos where they are present.
 
-Photos are looked for in `TOPWORK_TEST_DATA`, weights in `TOPWORK_TEST_WEIGHTS`, else both in `../shared` beside the checkout.
+Photos are looked for in `TOPWORK_TEST_DATA`, weights in `TOPWORK_TEST_WEIGHTS`, else both in `../shared`.
 """
 
 from __future__ import annotations

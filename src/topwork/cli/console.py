@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
         >>> duration(3.14), duration(59.7), duration(125)
         ('3.1 s', '1 min 0 s', '2 min 5 s')
     """
-    if seconds < 10:
+    if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

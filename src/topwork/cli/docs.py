@@ -27,8 +27,9 @@ def reference() -> str:
     """The page as Markdown."""
     parts = [
         "# Command line",
-        "Made by `make docs` from the commands themselves; `make check` compares. Data goes to stdout, progress and logs "
-        "to stderr. Exit codes: 0 done, 1 a check failed, 2 you must change something, 70 a bug, 130 stopped by Ctrl-C.",
+        "Made by `make docs` from the commands themselves; `make check` compares.",
+        "Data goes to stdout, progress and logs to stderr.",
+        "Exit codes: 0 done, 1 a check failed, 2 you must change something, 70 a bug, 130 stopped by Ctrl-C.",
     ]
     parts += [f"## {name}\n\n```text\n{text}\n```" for name, text in command_help()]
     return "\n\n".join(parts) + "\n"
