@@ -1,0 +1,295 @@
+"""`Backbone`: a timm network as ordered named blocks, its input and its weights' provenance. The one door to timm."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from topwork.errors import RecipeError, TopworkError, WeightsError
+from topwork.models.families import Parts, split_network
+from topwork.models.hub import hub_source
+from topwork.models.identity import source_identity, source_spec
+from topwork.models.weights import (
+    Provenance,
+    WeightsSource,
+    find_weights,
+    load_strictly,
+    read_tensors,
+    state_digest,
+)
+from topwork.spec import InputSpec
+
+__all__ = ["Backbone", "create_backbone", "default_spec", "hub_repository", "locate", "network_names"]
+
+_RANDOM_SEED = 0  # random weights are part of an experiment: they must come back the same
+
+
+class Backbone(nn.Module):
+    """A network without classifier.
+
+    `top(cut)(trunk(cut)(x))` equals `forward_features(x)` for every cut in 0..len(block_names).
+
+    Args:
+        network: from timm, without classifier; its `state_dict` keeps timm's names below `network.`.
+        parts: views of the network's blocks and pooling stage.
+        name: as it was asked for.
+        spec: the input.
+        provenance: of the weights.
+        identity: digest of everything that changes the outputs.
+    """
+
+    def __init__(
+        self, network: nn.Module, parts: Parts, *, name: str, spec: InputSpec, provenance: Provenance, identity: str
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.name = name
+        self.spec = spec
+        self.provenance = provenance
+        self.identity = identity
+        self._parts = (parts,)  # in a tuple, so that torch does not register shared modules twice
+
+    @property
+    def family(self) -> str:
+        """`efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, or `other`."""
+        return self._parts[0].family
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether activations may be taken between blocks; if not, there is one block, `all`."""
+        return self._parts[0].cuttable
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """In execution order."""
+        return tuple(name for name, _ in self._parts[0].blocks)
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """In execution order."""
+        return tuple(block for _, block in self._parts[0].blocks)
+
+    @property
+    def pool_stage(self) -> nn.Module:
+        """Features -> (N,D); what it owns counts with the last block."""
+        return self._parts[0].pool
+
+    @property
+    def width(self) -> int:
+        """D of the pooled features."""
+        return int(cast(Any, self.network).head_hidden_size)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised (N,3,H,W) -> (N,C,h,w), or (N,T,C) for ViTs."""
+        return cast(torch.Tensor, cast(Any, self.network).forward_features(x))
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """(N,C,h,w) or (N,T,C) -> (N,D)."""
+        return cast(torch.Tensor, self.pool_stage(features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised (N,3,H,W) -> pooled features (N,D)."""
+        return self.pool(self.forward_features(x))
+
+    def trunk(self, cut: int) -> nn.Module:
+        """The blocks below the cut; shares their parameters."""
+        return nn.Sequential(*self.blocks[: self._checked(cut)])
+
+    def top(self, cut: int) -> nn.Module:
+        """The blocks above the cut; shares their parameters."""
+        return nn.Sequential(*self.blocks[self._checked(cut) :])
+
+    def _checked(self, cut: int) -> int:
+        if not 0 <= cut <= len(self.blocks):
+            raise ValueError(f"The cut of {self.name} must be in 0..{len(self.blocks)}. Got {cut}.")
+        return cut
+
+
+def create_backbone(
+    name: str, *, weights: str = "packaged", image_size: int | None = None, crop: float | None = None
+) -> Backbone:
+    """Build a network and load its weights, strictly.
+
+    Args:
+        name: `efficientnet_lite0` to `lite4` (timm's `tf_` networks, whose padding fits the published weights),
+            or any timm name.
+        weights: `packaged`, `hub`, `none` (random, the same every time), or the path of a safetensors file.
+        image_size: side in pixels; None takes the weights' own.
+        crop: share of the short side that the centre crop keeps; None takes the weights' own.
+
+    Returns:
+        The backbone in evaluation mode on the CPU.
+
+    Raises:
+        RecipeError: if timm has no such network, or the size does not fit it.
+        WeightsError: if weights are missing, damaged or of another network.
+    """
+    source = find_weights(name, weights)
+    if source.kind == "hub":
+        source = locate(source)
+    spec = source_spec(source, image_size, crop, default=lambda: default_spec(name))
+    network = _create_network(source, spec)
+    if source.kind != "none":
+        _load(network, source)
+    network.eval()
+    return Backbone(
+        network,
+        split_network(network, name=name),
+        name=name,
+        spec=spec,
+        provenance=_provenance(network, source, spec),
+        identity=source_identity(source, spec),
+    )
+
+
+def locate(source: WeightsSource) -> WeightsSource:
+    """A hub source with its file.
+
+    Raises:
+        WeightsError: if it is neither cached nor to be had.
+        RecipeError: if timm has no such network.
+    """
+    return hub_source(source, hub_repository(source.name))
+
+
+def hub_repository(name: str) -> str | None:
+    """The hub repository of a network's default weights, or None.
+
+    Raises:
+        RecipeError: if timm has no such network.
+    """
+    repository: str | None = _config(name).hf_hub_id
+    return repository
+
+
+def default_spec(name: str) -> InputSpec:
+    """The input that timm states for a network.
+
+    Raises:
+        RecipeError: if timm has no such network.
+    """
+    config = _config(name)
+    return InputSpec(
+        size=int(config.input_size[1]),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+        crop=float(config.crop_pct or 0.875),
+    )
+
+
+def network_names() -> tuple[str, ...]:
+    """Every network that timm can build, and topwork's own names first."""
+    return (*_LITES, *timm.list_models())
+
+
+_LITES = tuple(f"efficientnet_lite{number}" for number in range(5))
+
+
+def _timm_name(name: str) -> str:
+    return f"tf_{name}" if name in _LITES else name
+
+
+def _config(name: str) -> Any:
+    if not timm.is_model(_timm_name(name)):
+        nearest = difflib.get_close_matches(name, [*_LITES, *timm.list_models()], n=3)
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`topwork backbones` lists them."
+        raise RecipeError(f"There is no network {name!r}.", fix=hint)
+    config = timm.get_pretrained_cfg(_timm_name(name))
+    if config is None:
+        raise RecipeError(f"timm has no variant {name!r}.", fix="leave out what comes after the dot.")
+    return config
+
+
+def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
+    config = _config(source.name)
+    options: dict[str, Any] = {"num_classes": 0}
+    if source.metadata.padding == "same":
+        options["pad_type"] = "same"
+    elif source.metadata.padding == "symmetric" and _timm_name(source.name).startswith("tf_"):
+        options["pad_type"] = ""
+    if config.fixed_input_size:
+        options["img_size"] = spec.size  # fixed: an op that resizes the position embedding does not convert
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        try:
+            network: nn.Module = timm.create_model(_timm_name(source.name), **options)
+        except TypeError as error:
+            raise _refused(source, str(error)) from None
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"{source.name} cannot be built for pictures of {spec.size} pixels: {error}.",
+                fix="use the network's own size (leave data.image_size out).",
+            ) from None
+    _check_patches(source.name, network, spec)
+    if source.metadata.bn_eps is not None:
+        for module in _batchnorms(network):
+            module.eps = source.metadata.bn_eps
+    return network
+
+
+def _refused(source: WeightsSource, reason: str) -> TopworkError:
+    if source.metadata.padding is not None:
+        return WeightsError(
+            f"The weights {source.path} need {source.metadata.padding!r} padding, which {source.name} cannot do.",
+            fix="use weights without that metadata key, or another network.",
+        )
+    return RecipeError(f"{source.name} cannot be built as a backbone: {reason}.", fix="choose another network.")
+
+
+def _check_patches(name: str, network: nn.Module, spec: InputSpec) -> None:
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    side = int(patch[0]) if isinstance(patch, tuple) else 1
+    if spec.size % side:
+        raise RecipeError(
+            f"The image size of {name} must be a multiple of its patches of {side} pixels. Got {spec.size}.",
+            fix=f"set data.image_size to {max(1, round(spec.size / side)) * side}.",
+        )
+
+
+def _load(network: nn.Module, source: WeightsSource) -> None:
+    tensors = read_tensors(source)
+    # timm's own reading of older key names, and of a position embedding of another image size, where a family has one
+    adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if adapt is not None:
+        try:
+            tensors = dict(adapt(tensors, network))
+        except (KeyError, RuntimeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"The weights {source.path} do not belong to {source.name}: {type(error).__name__}: {error}.",
+                fix=f"give weights that were saved from timm's {source.name}.",
+            ) from None
+    load_strictly(network, tensors, source=source, head=_classifier_names(network))
+
+
+def _classifier_names(network: nn.Module) -> tuple[str, ...]:
+    names = cast(Any, network).pretrained_cfg.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _batchnorms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def _provenance(network: nn.Module, source: WeightsSource, spec: InputSpec) -> Provenance:
+    pads_like_tensorflow = any(type(module).__name__ == "Conv2dSame" for module in network.modules())
+    licence = source.metadata.licence
+    if licence is None and source.kind == "hub":
+        licence = cast(Any, network).pretrained_cfg.get("license")
+    return Provenance(
+        kind=source.kind,
+        source=source.label if source.metadata.origin is None else f"{source.label} ({source.metadata.origin})",
+        path=None if source.path is None else str(source.path),
+        digest=state_digest(network.state_dict()),
+        padding="same" if pads_like_tensorflow else "symmetric",
+        bn_eps=next((module.eps for module in _batchnorms(network)), None),
+        mean=spec.mean,
+        std=spec.std,
+        licence=licence,
+    )

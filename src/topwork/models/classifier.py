@@ -1,0 +1,139 @@
+"""`Classifier`: pictures -> logits, through a backbone and a head, whole or from a cached activation.
+
+Normalisation is part of the graph, so pictures stay uint8 until they are inside. Knows nothing about training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from topwork.models.backbone import Backbone
+from topwork.spec import InputSpec
+
+__all__ = ["Classifier", "Normalise", "ParameterGroup", "normalised_trunk", "parameter_groups"]
+
+
+class Normalise(nn.Module):
+    """uint8 pictures (N,H,W,3) -> (N,3,H,W), each channel (x / 255 - mean) / std."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        # Not saved: the InputSpec travels with every model, and a second copy could disagree with it.
+        self.register_buffer("mean", 255.0 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255.0 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The permuted view is channels-last in memory, which is what CPUs like best."""
+        pixels: torch.Tensor = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return pixels
+
+
+class Classifier(nn.Module):
+    """Trunk + top + head.
+
+    Args:
+        backbone: without classifier.
+        head: pooled features (N,D) -> logits (N,K).
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.normalise = Normalise(backbone.spec)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures (N,H,W,3) -> logits (N,K)."""
+        logits: torch.Tensor = self.head(self.backbone(self.normalise(images)))
+        return logits
+
+    def pooled(self, activation: torch.Tensor, cut: int) -> torch.Tensor:
+        """The trunk's activation (N,h,w,C) or (N,T,C), any float -> pooled features (N,D)."""
+        return self.backbone.pool(self.backbone.top(cut)(_channels_first(activation.float())))
+
+    def from_activation(self, activation: torch.Tensor, cut: int | None) -> torch.Tensor:
+        """The trunk's activation (N,h,w,C) or (N,T,C), or pooled features (N,D) if cut is None -> logits (N,K)."""
+        features = activation.float() if cut is None else self.pooled(activation, cut)
+        logits: torch.Tensor = self.head(features)
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParameterGroup:
+    """Parameters that learn at one rate.
+
+    Args:
+        block: the block's name, or `head`.
+        depth: 0 for the head, 1 for the last block, and one more for every block below.
+        decays: whether weight decay applies; biases, norms and scales (one dimension) are left out.
+        parameters: that require gradients.
+    """
+
+    block: str
+    depth: int
+    decays: bool
+    parameters: tuple[nn.Parameter, ...]
+
+
+def parameter_groups(classifier: Classifier) -> tuple[ParameterGroup, ...]:
+    """Everything that requires gradients, head first, in the order of decreasing learning rate.
+
+    With layer-wise decay d, a group learns at `lr * d ** depth`.
+    """
+    backbone = classifier.backbone
+    stages: list[tuple[str, int, list[nn.Module]]] = [("head", 0, [classifier.head])]
+    for depth, (name, block) in enumerate(reversed(list(zip(backbone.block_names, backbone.blocks, strict=True))), 1):
+        # what the pooling stage owns counts with the last block
+        stages.append((name, depth, [block, backbone.pool_stage] if depth == 1 else [block]))
+    return tuple(group for name, depth, modules in stages for group in _groups(name, depth, modules))
+
+
+def _groups(name: str, depth: int, modules: list[nn.Module]) -> Iterator[ParameterGroup]:
+    unique = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
+    training = [parameter for parameter in unique if parameter.requires_grad]
+    for decays in (True, False):
+        chosen = tuple(parameter for parameter in training if (parameter.ndim > 1) == decays)
+        if chosen:
+            yield ParameterGroup(block=name, depth=depth, decays=decays, parameters=chosen)
+
+
+class _NormalisedTrunk(nn.Module):
+    def __init__(self, backbone: Backbone, cut: int | None) -> None:
+        super().__init__()
+        self.normalise = Normalise(backbone.spec)
+        self.trunk = backbone.trunk(len(backbone.blocks) if cut is None else cut)
+        self.top = None if cut is None else backbone.top(cut)
+        self.pool = backbone.pool_stage
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        activation: torch.Tensor = self.trunk(self.normalise(images))
+        if self.top is None:
+            pooled: torch.Tensor = self.pool(activation)
+            return pooled
+        return _channels_last(activation), self.pool(self.top(activation))
+
+
+def normalised_trunk(backbone: Backbone, cut: int | None) -> nn.Module:
+    """What an inference engine runs: uint8 pictures (N,H,W,3) -> (activation, pooled features).
+
+    The activation at the cut is (N,h,w,C), for ViTs (N,T,C); the pooled features are (N,D). With cut None only the
+    pooled features come out. The module suits `torch.export` with a dynamic batch.
+    """
+    return _NormalisedTrunk(backbone, cut).eval()
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    """(N,C,h,w) -> (N,h,w,C); others as they are."""
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    """(N,h,w,C) -> (N,C,h,w); others as they are."""
+    return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
