@@ -1,0 +1,275 @@
+"""Figures of a run: numbers -> SVG and PNG with matplotlib. Knows nothing about HTML, photos or networks.
+
+Same numbers, same bytes: no dates, fixed ids, no global pyplot state. Text stays text in the SVG. `PALETTE` names every
+colour that is used, so that a page can put its own in their place.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from topwork.atomic import write_bytes
+from topwork.measures.intervals import wilson
+from topwork.reports.inputs import judged_part
+from topwork.reports.palette import PALETTE
+from topwork.reports.wording import shortened, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_figures", "write_figures"]
+
+_DPI = 100
+_INK, _MUTED, _GRID, _PAPER = (PALETTE[name] for name in ("ink", "muted", "grid", "paper"))
+_MAIN, _TRAIN, _THIRD, _WARM = (PALETTE[name] for name in ("main", "train", "third", "warm"))
+_MOST_CELLS = 20  # classes up to which a matrix is drawn cell by cell, with its counts
+_MOST_ROWS = 30  # classes in the per-class figure
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "topwork",
+    "svg.fonttype": "none",
+    "font.family": ["sans-serif"],
+    "font.sans-serif": [
+        "DejaVu Sans",
+        "Helvetica Neue",
+        "Arial",
+    ],  # the first ships with matplotlib: same layout anywhere
+    "font.size": 9,
+    "text.parse_math": False,  # a class may be called "$5"
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": "none",
+}
+
+
+def write_figures(
+    folder: Path,
+    evaluation: Mapping[str, Any],
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, str]:
+    """Draw every figure that the numbers allow and write each as `NAME.svg` and `NAME.png`.
+
+    Args:
+        folder: where to; made if missing.
+        evaluation: `evaluation.json` as plain values.
+        history: lines of `history.jsonl`; without them there are no training curves.
+
+    Returns:
+        name -> SVG text, for `ReportInputs.figures`.
+    """
+    drawn = draw_figures(evaluation, history=history)
+    for name, (svg, png) in drawn.items():
+        write_bytes(folder / f"{name}.svg", svg.encode("utf-8"))
+        write_bytes(folder / f"{name}.png", png)
+    return {name: svg for name, (svg, _) in drawn.items()}
+
+
+def draw_figures(
+    evaluation: Mapping[str, Any],
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, tuple[str, bytes]]:
+    """The figures of `write_figures` as values: name -> (SVG text, PNG bytes)."""
+    scores = evaluation["splits"][judged_part(evaluation)]
+    classes = [shortened(visible(str(name)), 22) for name in evaluation["classes"]]
+    drawn: dict[str, tuple[str, bytes]] = {}
+    with _drawing():
+        if history:
+            drawn["training_curves"] = _encoded(_training_curves(history))
+        drawn["confusion_matrix"] = _encoded(_confusion_matrix(np.asarray(scores["confusion_matrix"]), classes))
+        drawn["per_class"] = _encoded(_per_class(scores["per_class"]))
+        if scores.get("reliability"):
+            drawn["reliability"] = _encoded(_reliability(scores["reliability"]))
+    return drawn
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Names in scripts that the layout font lacks: viewers of the SVG bring a font of their own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _encoded(figure: Figure) -> tuple[str, bytes]:
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+    return svg.getvalue().decode("utf-8"), png.getvalue()
+
+
+def _training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+    phases = {
+        number: [row for row in history if row["phase"] == number] for number in sorted({r["phase"] for r in history})
+    }
+    longest = max(len(rows) for rows in phases.values())
+    widths = [max(len(rows), longest / 3) for rows in phases.values()]  # a short phase stays readable
+    figure = Figure(figsize=(7.8, 5.0), layout="constrained")
+    grid = figure.subplots(2, len(phases), sharex="col", sharey="row", squeeze=False, width_ratios=widths)
+    for column, (phase, rows) in enumerate(phases.items()):
+        _curve(grid[0][column], rows, "loss")
+        _curve(grid[1][column], rows, "accuracy")
+        grid[0][column].set_title(f"Phase {phase}")
+        grid[1][column].set_xlabel("epoch")
+        _whole_epochs(grid[1][column], rows)
+    grid[0][0].set_ylabel("loss")
+    grid[1][0].set_ylabel("accuracy")
+    grid[0][-1].legend(*_legend_of(grid), loc="upper right")
+    return figure
+
+
+def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+    epochs = [row["epoch"] for row in rows]
+    for part, colour, marker in (("train", _TRAIN, "s"), ("val", _MAIN, "o")):
+        values = [_or_nan((row.get(part) or {}).get(key)) for row in rows]
+        label = {"train": "training", "val": "validation"}[part]
+        axes.plot(epochs, values, color=colour, marker=marker if len(rows) <= 40 else None, label=label)
+    kept = [row for row in rows if row.get("kept")][-1:]
+    for row in kept:
+        value = _or_nan((row.get("val") or {}).get(key))
+        axes.plot([row["epoch"]], [value], "o", ms=10, mfc="none", mec=_INK, mew=1.2, label="kept epoch")
+
+
+def _legend_of(grid: Any) -> tuple[list[Any], list[str]]:
+    """Each label once, whichever panel it stands in."""
+    entries = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    return list(entries.values()), list(entries)
+
+
+def _whole_epochs(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    epochs = sorted({int(row["epoch"]) for row in rows})
+    step = max(1, -(-len(epochs) // 10))
+    axes.set_xticks(epochs[::step])
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+
+
+def _confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)  # (K,K), rows sum to 1
+    side = 6.6
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    axes.set_xlim(-0.5, len(classes) - 0.5)
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    if len(classes) <= _MOST_CELLS:
+        _cells(axes, matrix, shares)
+        axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), classes)
+    else:
+        axes.imshow(_shaded(shares), interpolation="nearest", aspect="auto")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.tick_params(length=0)
+    return figure
+
+
+def _cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
+    size = 10 if len(matrix) <= 10 else 7
+    for true, predicted in np.ndindex(*matrix.shape):
+        count, share = int(matrix[true, predicted]), float(shares[true, predicted])
+        right = true == predicted
+        alpha = share if right else share**0.5  # rare errors must be seen
+        colour = _MAIN if right else _WARM
+        corner = (predicted - 0.48, true - 0.48)
+        axes.add_patch(Rectangle(corner, 0.96, 0.96, color=colour, alpha=alpha, linewidth=0))
+        text_colour = _PAPER if alpha > 0.6 else _INK if count else _MUTED
+        axes.text(predicted, true, str(count), ha="center", va="center", color=text_colour, size=size)
+
+
+def _shaded(shares: np.ndarray) -> np.ndarray:
+    """(K,K) shares -> (K,K,4) uint8: one colour for right and one for wrong, opacity for how often."""
+    picture = np.empty((*shares.shape, 4), dtype=np.uint8)
+    picture[...] = (*_rgb(_WARM), 0)
+    np.einsum("iic->ic", picture)[...] = (*_rgb(_MAIN), 0)
+    opacity = np.sqrt(shares)
+    np.einsum("ii->i", opacity)[...] **= 2
+    picture[..., 3] = np.round(opacity * 255)
+    return picture
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
+    order = sorted(per_class, key=lambda name: (_or_zero(per_class[name]["f1"].get("value")), name))[:_MOST_ROWS]
+    figure = Figure(figsize=(7.4, 1.1 + 0.52 * max(len(order), 2)), layout="constrained")
+    axes = figure.subplots()
+    for index, (key, colour, marker) in enumerate(
+        (("precision", _TRAIN, "s"), ("recall", _THIRD, "D"), ("f1", _MAIN, "o"))
+    ):
+        rows = np.arange(len(order)) + (index - 1) * 0.22
+        values = np.array([_or_nan(per_class[name][key].get("value")) for name in order])
+        lows = np.array([_or_nan(per_class[name][key].get("low")) for name in order])
+        highs = np.array([_or_nan(per_class[name][key].get("high")) for name in order])
+        axes.hlines(rows, lows, highs, color=colour, linewidth=1.6, alpha=0.55)
+        axes.plot(values, rows, marker, color=colour, label={"f1": "F1"}.get(key, key))
+    axes.set_yticks(range(len(order)), [shortened(visible(name), 22) for name in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, labelcolor=_INK)
+    axes.set_xlabel("value and 95 % interval")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure
+
+
+def _reliability(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    figure = Figure(figsize=(6.4, 6.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
+    upper.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), label="as sure as right")
+    sure = [item["confidence"] for item in bins]
+    observed = [wilson(round(item["accuracy"] * item["n"]), int(item["n"])) for item in bins]
+    lows, highs = [item.low for item in observed], [item.high for item in observed]
+    upper.vlines(sure, lows, highs, color=_MAIN, linewidth=1.6, alpha=0.55)
+    upper.plot(sure, [item.value for item in observed], "o-", color=_MAIN, label="observed, 95 % interval")
+    upper.set_ylabel("share that was right")
+    upper.set_ylim(-0.02, 1.03)
+    upper.legend(loc="upper left")
+    lefts, widths = [item["low"] for item in bins], [0.94 * (item["high"] - item["low"]) for item in bins]
+    lower.bar(lefts, [item["n"] for item in bins], widths, align="edge", color=_MAIN, alpha=0.75)
+    lower.set_ylabel("photos")
+    lower.set_xlabel("probability of the predicted class")
+    lower.set_xlim(0, 1.005)
+    lower.grid(visible=False, axis="x")
+    return figure
+
+
+def _or_nan(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _or_zero(value: Any) -> float:
+    return 0.0 if value is None else float(value)

@@ -1,0 +1,163 @@
+"""The report as one HTML page: `ReportInputs` -> text. The only module that knows jinja2; knows nothing of run folders.
+
+Everything is inside the page: styles, script, drawings and photos. A content-security policy in the page itself forbids
+every request and every script but its own, whatever a file name may hold. Same inputs, same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from topwork.reports import tables, wording
+from topwork.reports.gallery import Gallery, make_gallery
+from topwork.reports.inputs import SPLITS, ReportInputs
+from topwork.reports.story import recipe_in_words, verdict
+from topwork.reports.svg import inline_svg
+
+__all__ = ["render_report"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MOST_FINDINGS = 60
+_FIGURES = {
+    "training_curves": "Loss and accuracy of training and validation photos by epoch; the table below holds them.",
+    "confusion_matrix": "Confusion matrix with true classes as rows; the table above holds the numbers.",
+    "per_class": "Precision, recall and F1 of each class with 95 % intervals; the table above holds the numbers.",
+    "reliability": "Share of right predictions against their probability; the table below holds the numbers.",
+}
+_MEASURES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro-F1",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "weighted_f1": "Weighted F1",
+    "ece": "Calibration error (ECE)",
+    "nll": "Negative log likelihood",
+    "brier": "Brier score",
+}
+_PART_TITLES = {"test": "Test", "val": "Validation", "train": "Training"}
+_SEVERITIES = ("error", "warning", "info")
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The report as one self-contained HTML page, at most 3 MB for up to a thousand classes.
+
+    Args:
+        inputs: a section appears when what it shows is there. Photos are read below `inputs.root`; one that has
+            vanished becomes a gap with its name.
+
+    Raises:
+        ValueError: if a figure is not SVG, or the evaluation holds no part.
+    """
+    page = _environment().get_template("report.html.j2")
+    return page.render(_context(inputs, make_gallery(inputs))) + "\n"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalized,
+    )
+    for function in (wording.bounds, wording.count, wording.duration, wording.number, wording.percent):
+        environment.filters[function.__name__] = function
+    environment.filters["shortened"] = wording.shortened
+    return environment
+
+
+def _finalized(value: Any) -> Any:
+    """Odd characters of names, made visible before they are escaped; markup of our own passes."""
+    return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    parts, counts = tables.class_counts(inputs.manifest)
+    context = {
+        "run": inputs,
+        "part_titles": _PART_TITLES,
+        "style": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        "verdict": verdict(inputs),
+        "asked": recipe_in_words(inputs.recipe),
+        "toml": inputs.recipe.to_toml().splitlines(),
+        "finished": str(inputs.provenance.get("finished") or "")[:16].replace("T", " "),
+        "command": str(inputs.provenance.get("command") or ""),
+        "parts": parts,
+        "counts": counts,
+        "findings": _findings(inputs),
+        "gallery": gallery,
+        "history": tables.history_rows(inputs.history),
+        "confusion": tables.confusion(inputs),
+        "measures": _measures(inputs),
+        "stages": tables.stage_seconds(inputs.evaluation),
+        "figures": _drawings(inputs.figures),
+        "provenance": _provenance(inputs.provenance),
+    }
+    return {**context, "sections": _sections(context)}
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(id, title) of the sections that exist, in their order."""
+    run, gallery = context["run"], context["gallery"]
+    every = [
+        ("asked", "What was asked", True),
+        ("data", "The photos", bool(context["counts"] or gallery.samples)),
+        ("findings", "Findings", bool(context["findings"])),
+        ("training", "Training", bool(context["history"])),
+        ("classes", "Class by class", True),
+        ("confusion", "Who is taken for whom", True),
+        ("errors", "Most confident errors", bool(gallery.errors)),
+        ("calibration", "Can it be believed?", bool(run.scores.get("reliability") or run.scores.get("ece"))),
+        ("gap", "All measures", True),
+        ("time", "Time", bool(context["stages"])),
+        ("provenance", "Provenance", bool(context["provenance"])),
+    ]
+    return [(name, title) for name, title, exists in every if exists]
+
+
+def _findings(inputs: ReportInputs) -> list[Mapping[str, Any]]:
+    def rank(finding: Mapping[str, Any]) -> int:
+        return _SEVERITIES.index(finding["severity"]) if finding["severity"] in _SEVERITIES else len(_SEVERITIES)
+
+    return sorted(inputs.findings, key=rank)[:_MOST_FINDINGS]
+
+
+def _measures(inputs: ReportInputs) -> dict[str, Any]:
+    """Parts with the judged one first, and each measure in every part, with the gap where there is one."""
+    splits = inputs.evaluation["splits"]
+    parts = [part for part in reversed(SPLITS) if part in splits]
+    gap = (inputs.evaluation.get("gap") or {}).get("train_minus_test", {})
+    rows = [
+        (title, [splits[part].get(key) for part in parts], gap.get(key))
+        for key, title in _MEASURES.items()
+        if key in inputs.scores
+    ]
+    return {"parts": parts, "rows": rows, "has_gap": bool(gap), "gap": gap}
+
+
+def _drawings(figures: Mapping[str, str]) -> dict[str, Markup]:
+    return {
+        name: Markup(inline_svg(text, name=name, label=_FIGURES[name]))
+        for name, text in figures.items()
+        if name in _FIGURES
+    }
+
+
+def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+    """(group, (key, text) pairs); single values come first, under the run itself."""
+    single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping)}
+    groups = [("run", tables.flat(single))] if single else []
+    groups += [(key, tables.flat(value)) for key, value in provenance.items() if isinstance(value, Mapping) and value]
+    return [(group.replace("_", " "), pairs) for group, pairs in groups]

@@ -1,0 +1,178 @@
+"""One plausible experiment as values: a stand-in for a run, with its numbers from the real evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from topwork.evaluation.evaluate import evaluate
+from topwork.measures.predictions import Predictions
+from topwork.recipe import Recipe
+from topwork.reports.figures import draw_figures
+from topwork.reports.inputs import PredictionRow, ReportInputs
+
+CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+PROVENANCE = {
+    "topwork": "0.1.0",
+    "command": "topwork fit flowers --to runs/first",
+    "recipe_name": "default",
+    "started": "2026-11-23T09:00:00",
+    "finished": "2026-11-23T09:03:12",
+    "versions": {"python": "3.11.9", "torch": "2.14.1", "openvino": "2026.4.0"},
+    "hardware": {"cpu": "AMD EPYC 9R14", "cores": 2, "memory_gb": 15.6},
+    "seeds": {"split": 0, "training": 0},
+    "backbone": {"name": "efficientnet_lite0", "source": "packaged", "digest": "ab" * 32},
+    "engine": {"trunk": "openvino", "precision": "bf16", "timings": {"bf16": 0.11, "f32": 0.24}},
+    "cache": {"hits": 0, "rows": 14475},
+    "digests": {"manifest": "cd" * 32},
+    "data": {"name": "flowers", "root": "/photos/flowers", "photos": 120, "classes": 5},
+}
+FINDINGS = (
+    {
+        "kind": "exact_duplicate",
+        "severity": "warning",
+        "files": ["daisy/3.png", "daisy/4.png"],
+        "evidence": "2 files have the same bytes.",
+        "remedy": "keep one of them.",
+    },
+    {
+        "kind": "unreadable",
+        "severity": "error",
+        "files": ["roses/broken.jpg"],
+        "evidence": "The file ends in the middle of the picture.",
+        "remedy": "restore it from its source.",
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    path: str
+    label: str
+    split: str
+    sha256: str
+    group: str = ""
+
+
+def _drawn(path: Path, *, hue: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ramp = np.linspace(60, 230, 48).astype(np.uint8)
+    channels = (np.broadcast_to(ramp, (40, 48)), np.full((40, 48), hue), np.full((40, 48), 255 - hue))
+    Image.fromarray(np.stack(channels, axis=2).astype(np.uint8)).save(path)
+
+
+def _photos(root: Path | None, classes: tuple[str, ...], each: int) -> list[Photo]:
+    photos = []
+    for number, label in enumerate(classes):
+        for index in range(each):
+            path = f"{label}/{index}.png"
+            if root is not None:
+                _drawn(root / path, hue=(40 * number + index) % 256)
+            split = "test" if index % 6 == 0 else "val" if index % 6 == 1 else "train"
+            sha256 = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+            photos.append(Photo(path=path, label=label, split=split, sha256=sha256))
+    return photos
+
+
+def _judged(photos: list[Photo], split: str, classes: tuple[str, ...], *, sharpness: float) -> Predictions:
+    mine = [photo for photo in photos if photo.split == split]
+    labels = np.array([classes.index(photo.label) for photo in mine])
+    # A seed of the part's own: one part must not depend on which others were asked for.
+    noise = np.random.default_rng(len(split)).normal(size=(len(mine), len(classes)))
+    logits = noise + sharpness * np.eye(len(classes))[labels]
+    return Predictions(logits=2 * logits, labels=labels, paths=tuple(photo.path for photo in mine), classes=classes)
+
+
+def _rows(split: str, part: Predictions) -> list[PredictionRow]:
+    return [
+        PredictionRow(
+            path=path,
+            split=split,
+            label=part.classes[label],
+            predicted=part.classes[predicted],
+            probabilities=dict(zip(part.classes, p.tolist(), strict=True)),
+        )
+        for path, label, predicted, p in zip(part.paths, part.labels, part.predicted, part.probabilities, strict=True)
+    ]
+
+
+def make_history() -> list[dict[str, Any]]:
+    def scores(value: float, loss: float) -> dict[str, float]:
+        return {"loss": loss, "accuracy": value, "precision": value - 0.004, "recall": value - 0.006, "f1": value - 0.005}
+
+    history = [
+        {
+            "phase": 1,
+            "epoch": 1,
+            "lr": 1e-3,
+            "seconds": 1.2,
+            "train": scores(0.95, 0.21),
+            "val": scores(0.93, 0.24),
+            "kept": False,
+        }
+    ]
+    for epoch in range(1, 9):
+        gain = 1 - 0.6**epoch
+        history.append(
+            {
+                "phase": 2,
+                "epoch": epoch,
+                "lr": 3e-4 * (1 - epoch / 9),
+                "seconds": 11.5,
+                "train": scores(0.93 + 0.055 * gain, 0.45 - 0.15 * gain),
+                "val": scores(0.93 + 0.02 * gain - 0.003 * (epoch > 6), 0.24 - 0.06 * gain + 0.01 * (epoch > 6)),
+                "kept": epoch == 6,
+            }
+        )
+    return history
+
+
+def make_inputs(
+    root: Path | None,
+    *,
+    classes: tuple[str, ...] = CLASSES,
+    parts: tuple[str, ...] = ("train", "val", "test"),
+    each: int = 24,
+    **changes: Any,
+) -> ReportInputs:
+    photos = _photos(root, classes, each)
+    sharpness = {"train": 3.2, "val": 2.6, "test": 2.5}
+    judged = {part: _judged(photos, part, classes, sharpness=sharpness[part]) for part in parts}
+    seconds = {"scan": 2.1, "trunk": 14.8, "phase 1": 1.2, "phase 2": 92.0, "evaluation": 3.9, "total": 114.0}
+    evaluation = evaluate(judged, seconds=seconds).to_json()
+    history = make_history()
+    values: dict[str, Any] = {
+        "name": "first",
+        "recipe": Recipe(),
+        "evaluation": evaluation,
+        "history": history,
+        "manifest": photos,
+        "root": root,
+        "predictions": [row for part, predictions in judged.items() for row in _rows(part, predictions)],
+        "findings": FINDINGS,
+        "provenance": PROVENANCE,
+        "figures": {name: svg for name, (svg, _) in draw_figures(evaluation, history=history).items()},
+    }
+    return ReportInputs(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def inputs_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ReportInputs]:
+    """Makes inputs in a folder of their own; keywords change single fields."""
+
+    def make(**changes: Any) -> ReportInputs:
+        return make_inputs(tmp_path_factory.mktemp("photos"), **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def inputs(inputs_of: Callable[..., ReportInputs]) -> ReportInputs:
+    return inputs_of()
