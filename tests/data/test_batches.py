@@ -44,7 +44,7 @@ def expected(item: Item, augment: Augment | None, seed: int) -> np.ndarray:
     pixels = decode(item.path, target=SPEC.resize).pixels
     if item.view == 0 or augment is None:
         return evaluation_view(pixels, SPEC)
-    return augmented_view(pixels, SPEC, augment, seed=view_seed(item.sha256, item.view, seed))
+    return augmented_view(pixels, SPEC, augment=augment, seed=view_seed(item.sha256, item.view, seed=seed))
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5, 100])

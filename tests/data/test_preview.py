@@ -46,18 +46,18 @@ def tiles(sheet: np.ndarray) -> np.ndarray:
 
 def test_the_sheet_shows_what_training_sees(samples: list[Sample]) -> None:
     augment = Augment()
-    shown = tiles(preview_sheet(samples, SPEC, augment, seed=4))
+    shown = tiles(preview_sheet(samples, SPEC, augment=augment, seed=4))
     assert shown.shape == (3, VIEWS + 1, 48, 48, 3)
     for sample, row in zip(samples, shown, strict=True):
         pixels = decode(sample.path).pixels
         np.testing.assert_array_equal(row[0], evaluation_view(pixels, SPEC))
         for view in range(1, VIEWS + 1):
-            seed = view_seed(sample.sha256, view, 4)
-            np.testing.assert_array_equal(row[view], augmented_view(pixels, SPEC, augment, seed=seed))
+            seed = view_seed(sample.sha256, view, seed=4)
+            np.testing.assert_array_equal(row[view], augmented_view(pixels, SPEC, augment=augment, seed=seed))
 
 
 def test_labels_are_written_beside_their_row_only(samples: list[Sample]) -> None:
-    sheet = preview_sheet(samples, SPEC, Augment(), seed=0)
+    sheet = preview_sheet(samples, SPEC, augment=Augment(), seed=0)
     margin = sheet[:, : 120 - 4]
     assert (margin[:24] == 255).all()
     for row in range(3):
@@ -66,14 +66,14 @@ def test_labels_are_written_beside_their_row_only(samples: list[Sample]) -> None
 
 
 def test_large_inputs_are_shown_small(samples: list[Sample]) -> None:
-    sheet = preview_sheet(samples[:1], InputSpec(size=400), Augment(), seed=0)
+    sheet = preview_sheet(samples[:1], InputSpec(size=400), augment=Augment(), seed=0)
     assert sheet.shape == (24 + 164, 120 + 8 * 164, 3)
 
 
 def test_a_photo_that_is_gone_is_named(samples: list[Sample]) -> None:
     samples[1].path.unlink()
     with pytest.raises(DataError, match=r"1\.png"):
-        preview_sheet(samples, SPEC, Augment(), seed=0)
+        preview_sheet(samples, SPEC, augment=Augment(), seed=0)
 
 
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5), count=st.integers(1, 40), seed=st.integers(0, 99))

@@ -1,7 +1,7 @@
 """Random changes of a training view: draw them, then render the view. Knows nothing about files, labels or torch.
 
     plan    draw_view(augment, seed=...)      -> View, frozen and printable; a pure function of the seed
-    act     render_view(pixels, spec, view)   -> uint8 (size, size, 3)
+    act     render_view(pixels, spec, view=...)   -> uint8 (size, size, 3)
 
 The whole geometry is one warp, so a view is resampled once (twice where the picture must first be reduced), and the
 whole colour change is one affine map of RGB, so a view is rounded once.
@@ -24,8 +24,8 @@ from topwork.spec import InputSpec
 
 __all__ = ["View", "augmented_view", "draw_view", "render_view", "view_seed"]
 
-Pixels = NDArray[np.uint8]
-Matrix = NDArray[np.float64]
+_Pixels = NDArray[np.uint8]
+_Matrix = NDArray[np.float64]
 
 cv2.setNumThreads(1)  # a view stays in its thread: batches run one thread a core, and the trunk has its own
 
@@ -74,12 +74,12 @@ class View:
         return self.zoom != 1.0 or any(moves)
 
 
-def view_seed(sha256: str, view: int, seed: int) -> int:
+def view_seed(sha256: str, view: int, *, seed: int) -> int:
     """Seed of view number `view` of a photo: depends on the photo's bytes, never on its row, its name or the thread."""
     return seed_from(sha256, view, seed)
 
 
-def augmented_view(pixels: Pixels, spec: InputSpec, augment: Augment, *, seed: int) -> Pixels:
+def augmented_view(pixels: _Pixels, spec: InputSpec, *, augment: Augment, seed: int) -> _Pixels:
     """One random training view of a picture.
 
     Args:
@@ -91,7 +91,7 @@ def augmented_view(pixels: Pixels, spec: InputSpec, augment: Augment, *, seed: i
     Returns:
         (spec.size, spec.size, 3) uint8, C-contiguous.
     """
-    return render_view(pixels, spec, draw_view(augment, seed=seed))
+    return render_view(pixels, spec, view=draw_view(augment, seed=seed))
 
 
 def draw_view(augment: Augment, *, seed: int) -> View:
@@ -123,7 +123,7 @@ def draw_view(augment: Augment, *, seed: int) -> View:
 _STILL = View().corners
 
 
-def _tame(displaced: Matrix) -> tuple[tuple[float, float], ...]:
+def _tame(displaced: _Matrix) -> tuple[tuple[float, float], ...]:
     """Displacements halved until no corner of the view is more than four times as near as another.
 
     Beyond that lies the view's own horizon, where a warp would mirror the picture at its border without end.
@@ -145,7 +145,7 @@ def _rectangle(random: np.random.Generator) -> tuple[float, float, float, float]
     return random.uniform(0.0, 1.0 - width), random.uniform(0.0, 1.0 - height), width, height
 
 
-def render_view(pixels: Pixels, spec: InputSpec, view: View) -> Pixels:
+def render_view(pixels: _Pixels, spec: InputSpec, *, view: View) -> _Pixels:
     """Apply a view's changes: warp, colour, erasing.
 
     Args:
@@ -157,20 +157,20 @@ def render_view(pixels: Pixels, spec: InputSpec, view: View) -> Pixels:
         (spec.size, spec.size, 3) uint8, C-contiguous; never the caller's own array.
     """
     if view.resampled:
-        seen = _warped(pixels, spec, view)
+        seen = _warped(pixels, spec, view=view)
     else:
         seen = evaluation_view(pixels, spec)
         seen = np.array(seen[:, ::-1] if view.flip else seen, order="C")
     seen = _coloured(seen, view)
     if view.erase is not None:
-        _fill_with_noise(seen, view.erase, view.noise)
+        _fill_with_noise(seen, view.erase, seed=view.noise)
     return seen
 
 
-def _warped(pixels: Pixels, spec: InputSpec, view: View) -> Pixels:
+def _warped(pixels: _Pixels, spec: InputSpec, *, view: View) -> _Pixels:
     """The view's geometry: at most one antialiased reduction to its scale, then one warp."""
-    matrix, scale = _view_to_picture(pixels.shape[:2], spec, view)
-    part, matrix = _visible(pixels, spec, matrix, 1.0 if scale * _OVERSIZE >= 1.0 else scale)
+    matrix, scale = _view_to_picture(pixels.shape[:2], spec, view=view)
+    part, matrix = _visible(pixels, spec, matrix=matrix, scale=1.0 if scale * _OVERSIZE >= 1.0 else scale)
     matrix = _translation(-0.5, -0.5) @ matrix @ _translation(0.5, 0.5)  # pixel edges -> pixel centres
     # Cubic whatever the spec says: at scale 1 a linear warp loses 30 % of the fine detail that the evaluation view has.
     # Only enlarging keeps the spec's own filter, because there the filter, not the shift, makes the look.
@@ -184,11 +184,11 @@ def _warped(pixels: Pixels, spec: InputSpec, view: View) -> Pixels:
     return np.asarray(warped, dtype=np.uint8)
 
 
-def _translation(x: float, y: float) -> Matrix:
+def _translation(x: float, y: float) -> _Matrix:
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
-def _view_to_picture(shape: tuple[int, ...], spec: InputSpec, view: View) -> tuple[Matrix, float]:
+def _view_to_picture(shape: tuple[int, ...], spec: InputSpec, *, view: View) -> tuple[_Matrix, float]:
     """Where each point of the view looks in the picture, (3, 3), and the view's pixels per picture pixel.
 
     Coordinates are continuous: pixel i covers [i, i + 1). Without changes this is `evaluation_view`'s centre crop.
@@ -212,7 +212,7 @@ def _view_to_picture(shape: tuple[int, ...], spec: InputSpec, view: View) -> tup
     return matrix, ratio * view.zoom
 
 
-def _visible(pixels: Pixels, spec: InputSpec, matrix: Matrix, scale: float) -> tuple[Pixels, Matrix]:
+def _visible(pixels: _Pixels, spec: InputSpec, *, matrix: _Matrix, scale: float) -> tuple[_Pixels, _Matrix]:
     """The part of the picture that the view sees, at a scale <= 1, and the matrix from the view to that part.
 
     The scaled pixels lie on the grid of the evaluation view, so an almost unchanged view is almost equal to it.
@@ -224,7 +224,7 @@ def _visible(pixels: Pixels, spec: InputSpec, matrix: Matrix, scale: float) -> t
         origin = side / 2.0 - spec.size / 2.0 / scale if scale < 1.0 else 0.0
         inside = math.ceil(-origin * scale), math.floor((side - origin) * scale)
         low, high = ((edge - origin) * scale for edge in (seen[:, axis].min(), seen[:, axis].max()))
-        first, last = _span(low, high, *inside)
+        first, last = _span((low, high), inside)
         begin, end = max(0.0, origin + first / scale), min(float(side), origin + last / scale)
         spans.append((begin, end, last - first))
     (left, right, columns), (top, bottom, rows) = spans
@@ -238,14 +238,15 @@ def _visible(pixels: Pixels, spec: InputSpec, matrix: Matrix, scale: float) -> t
     return part, np.diag([scale, scale, 1.0]) @ _translation(-left, -top) @ matrix
 
 
-def _span(low: float, high: float, first: int, last: int) -> tuple[int, int]:
+def _span(seen: tuple[float, float], inside: tuple[int, int]) -> tuple[int, int]:
     """The part of [first, last) that a warp over [low, high] reads, also by reflection at its ends."""
-    low, high = low - _REACH, high + _REACH
+    first, last = inside
+    low, high = seen[0] - _REACH, seen[1] + _REACH
     begin, end = min(low, 2.0 * last - high), max(high, 2.0 * first - low)
     return max(first, math.floor(begin)), min(last, math.ceil(end))
 
 
-def _coloured(seen: Pixels, view: View) -> Pixels:
+def _coloured(seen: _Pixels, view: View) -> _Pixels:
     """One affine map of RGB: saturation about each pixel's grey, contrast about the mean grey, then brightness."""
     if (view.brightness, view.contrast, view.saturation) == (1.0, 1.0, 1.0):
         return seen
@@ -256,7 +257,7 @@ def _coloured(seen: Pixels, view: View) -> Pixels:
     return np.asarray(cv2.transform(seen, matrix), dtype=np.uint8)
 
 
-def _fill_with_noise(seen: Pixels, rectangle: tuple[float, float, float, float], seed: int) -> None:
+def _fill_with_noise(seen: _Pixels, rectangle: tuple[float, float, float, float], *, seed: int) -> None:
     size = seen.shape[0]
     left, top, width, height = (round(share * size) for share in rectangle)
     hole = seen[top : top + max(1, height), left : left + max(1, width)]

@@ -7,7 +7,7 @@ generator (or any exception in the loop over it) cancels what has not begun, so 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -29,9 +29,9 @@ __all__ = ["AHEAD", "Batch", "Item", "read_batches", "run_ahead"]
 
 AHEAD = 3  # batches; with the one that is consumed, four are in memory
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-Pixels = NDArray[np.uint8]
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+_Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Batch:
         rows: their positions in the items, `len(rows) == n`.
     """
 
-    images: Pixels
+    images: _Pixels
     rows: range
 
 
@@ -67,13 +67,13 @@ class _Photo:
     """Consecutive items of one file, and where in a batch their pictures go."""
 
     items: Sequence[Item]
-    images: Pixels  # of the whole batch
+    images: _Pixels  # of the whole batch
     first: int  # row of the first item
 
 
 def run_ahead(
-    function: Callable[[Job], Result], groups: Iterable[Sequence[Job]], *, workers: int, ahead: int = AHEAD
-) -> Iterator[list[Result]]:
+    function: Callable[[_Job], _Result], groups: Iterable[Sequence[_Job]], *, workers: int, ahead: int = AHEAD
+) -> Generator[list[_Result], None, None]:
     """Map a function over groups of jobs in threads: results in order, a bounded number of groups ahead.
 
     Groups are taken from the iterable in the consumer's thread, and only as results are consumed. Closing the generator
@@ -90,7 +90,7 @@ def run_ahead(
         [[1, 2], [3]]
     """
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="topwork-read")
-    waiting: deque[list[Future[Result]]] = deque()
+    waiting: deque[list[Future[_Result]]] = deque()
     remaining = iter(groups)
     try:
         for group in islice(remaining, ahead):
@@ -104,7 +104,7 @@ def run_ahead(
 
 def read_batches(
     items: Sequence[Item], spec: InputSpec, *, batch: int, workers: int, augment: Augment | None, seed: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Decode, view and batch the items, in their order.
 
     A photo whose views follow one another is decoded once a batch. The pixels do not depend on the number of workers,
@@ -122,8 +122,8 @@ def read_batches(
         DataError: if a file is gone, unreadable, or has other bytes than when it was scanned.
     """
 
-    def read(photo: _Photo) -> Pixels:
-        _read_photo(photo, spec, augment, seed)
+    def read(photo: _Photo) -> _Pixels:
+        _read_photo(photo, spec, augment=augment, seed=seed)
         return photo.images
 
     starts = range(0, len(items), batch)
@@ -143,7 +143,7 @@ def _photos(items: Sequence[Item], size: int) -> list[_Photo]:
     return photos
 
 
-def _read_photo(photo: _Photo, spec: InputSpec, augment: Augment | None, seed: int) -> None:
+def _read_photo(photo: _Photo, spec: InputSpec, *, augment: Augment | None, seed: int) -> None:
     """Fill the photo's rows of its batch."""
     path, sha256 = photo.items[0].path, photo.items[0].sha256
     try:
@@ -164,7 +164,7 @@ def _read_photo(photo: _Photo, spec: InputSpec, augment: Augment | None, seed: i
         if item.view == 0 or augment is None:
             image[:] = evaluation_view(pixels, spec)
         else:
-            image[:] = augmented_view(pixels, spec, augment, seed=view_seed(sha256, item.view, seed))
+            image[:] = augmented_view(pixels, spec, augment=augment, seed=view_seed(sha256, item.view, seed=seed))
 
 
 _AGAIN = "put the file back as it was, or run the command again so that the data is scanned anew."

@@ -59,7 +59,7 @@ def pick_samples(samples: Iterable[Sample], *, count: int, seed: int = 0) -> tup
     return tuple(sample for _, _, sample in turns[:count])
 
 
-def preview_sheet(samples: Sequence[Sample], spec: InputSpec, augment: Augment, *, seed: int) -> NDArray[np.uint8]:
+def preview_sheet(samples: Sequence[Sample], spec: InputSpec, *, augment: Augment, seed: int) -> NDArray[np.uint8]:
     """Photos below one another; in each row the clean view and `VIEWS` augmented ones, exactly as training sees them.
 
     Args:
@@ -85,7 +85,7 @@ def preview_sheet(samples: Sequence[Sample], spec: InputSpec, augment: Augment, 
     batches = read_batches(items, spec, batch=VIEWS + 1, workers=1, augment=augment, seed=seed)
     for row, (sample, batch) in enumerate(zip(samples, batches, strict=True)):
         top = _HEADER + row * step
-        label = _shortened(printable(sample.label), font, _MARGIN - 3 * _GAP)
+        label = _shortened(printable(sample.label), font, width=_MARGIN - 3 * _GAP)
         pen.text((_MARGIN - 2 * _GAP, top + tile / 2), label, _INK, font, anchor="rm")
         for column, image in enumerate(batch.images):
             shown = Image.fromarray(image).resize((tile, tile), Image.Resampling.LANCZOS)
@@ -93,7 +93,7 @@ def preview_sheet(samples: Sequence[Sample], spec: InputSpec, augment: Augment, 
     return np.array(sheet)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, *, width: float) -> str:
     """The text, or as much of its beginning as fits with an ellipsis; one line."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
