@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -15,6 +15,7 @@ from topwork.errors import RecipeError, TopworkError, WeightsError
 from topwork.models.families import Parts, split_network
 from topwork.models.hub import hub_source
 from topwork.models.identity import source_identity, source_spec
+from topwork.models.metadata import WeightsMetadata
 from topwork.models.weights import (
     Provenance,
     WeightsSource,
@@ -25,7 +26,16 @@ from topwork.models.weights import (
 )
 from topwork.spec import InputSpec
 
-__all__ = ["Backbone", "create_backbone", "default_spec", "hub_repository", "locate", "network_names"]
+__all__ = [
+    "Backbone",
+    "create_backbone",
+    "default_spec",
+    "hub_repository",
+    "locate",
+    "nearest_names",
+    "network_families",
+    "rebuild_backbone",
+]
 
 _RANDOM_SEED = 0  # random weights are part of an experiment: they must come back the same
 
@@ -133,7 +143,7 @@ def create_backbone(
     source = find_weights(name, weights)
     if source.kind == "hub":
         source = locate(source)
-    spec = source_spec(source, image_size, crop, default=lambda: default_spec(name))
+    spec = source_spec(source, default_spec(name), image_size=image_size, crop=crop)
     network = _create_network(source, spec)
     if source.kind != "none":
         _load(network, source)
@@ -143,9 +153,29 @@ def create_backbone(
         split_network(network, name=name),
         name=name,
         spec=spec,
-        provenance=_provenance(network, source, spec),
+        provenance=_provenance(network, source, spec=spec),
         identity=source_identity(source, spec),
     )
+
+
+def rebuild_backbone(name: str, spec: InputSpec, *, provenance: Provenance, identity: str) -> Backbone:
+    """The network that `create_backbone` made, without its numbers: the caller loads those.
+
+    Args:
+        name, spec, provenance, identity: of the backbone as it was made.
+
+    Raises:
+        RecipeError: if timm has no such network, or the size does not fit it.
+        WeightsError: if the network cannot pad as stated.
+    """
+    padding: Literal["same", "symmetric"] = "same" if provenance.padding == "same" else "symmetric"
+    metadata = WeightsMetadata(padding=padding)
+    network = _create_network(WeightsSource(name=name, kind="none", label=name, metadata=metadata), spec).eval()
+    if provenance.bn_eps not in (None, next((module.eps for module in _batchnorms(network)), None)):
+        for module in _batchnorms(network):
+            module.eps = provenance.bn_eps
+    parts = split_network(network, name=name)
+    return Backbone(network, parts, name=name, spec=spec, provenance=provenance, identity=identity)
 
 
 def locate(source: WeightsSource) -> WeightsSource:
@@ -180,13 +210,22 @@ def default_spec(name: str) -> InputSpec:
         mean=tuple(config.mean),
         std=tuple(config.std),
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
-        crop=float(config.crop_pct or 0.875),
+        crop=min(1.0, float(config.crop_pct or 0.875)),  # a few networks were tested on padded pictures,
     )
 
 
-def network_names() -> tuple[str, ...]:
-    """Every network that timm can build, and topwork's own names first."""
-    return (*_LITES, *timm.list_models())
+def network_families() -> dict[str, str]:
+    """Every network that timm can build and its family (timm's module), topwork's own names first."""
+    families = dict.fromkeys(_LITES, "efficientnet")
+    for module in timm.list_modules():
+        families |= {name: module for name in timm.list_models(module=module) if name not in families}
+    return families
+
+
+def nearest_names(name: str) -> str:
+    """A question with the names that are most like this one, or where to find them all."""
+    nearest = difflib.get_close_matches(name, [*_LITES, *timm.list_models()], n=3)
+    return f"did you mean {' or '.join(nearest)}?" if nearest else "`topwork backbones` lists them."
 
 
 _LITES = tuple(f"efficientnet_lite{number}" for number in range(5))
@@ -198,13 +237,14 @@ def _timm_name(name: str) -> str:
 
 def _config(name: str) -> Any:
     if not timm.is_model(_timm_name(name)):
-        nearest = difflib.get_close_matches(name, [*_LITES, *timm.list_models()], n=3)
-        hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`topwork backbones` lists them."
-        raise RecipeError(f"There is no network {name!r}.", fix=hint)
-    config = timm.get_pretrained_cfg(_timm_name(name))
-    if config is None:
-        raise RecipeError(f"timm has no variant {name!r}.", fix="leave out what comes after the dot.")
-    return config
+        raise RecipeError(f"There is no network {name!r}.", fix=nearest_names(name))
+    try:
+        return timm.get_pretrained_cfg(_timm_name(name))
+    except RuntimeError:
+        network, _, tag = name.partition(".")
+        raise RecipeError(
+            f"There are no weights {tag!r} of {network}.", fix=f"use {network}, which takes the usual ones."
+        ) from None
 
 
 def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
@@ -227,7 +267,7 @@ def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
                 f"{source.name} cannot be built for pictures of {spec.size} pixels: {error}.",
                 fix="use the network's own size (leave data.image_size out).",
             ) from None
-    _check_patches(source.name, network, spec)
+    _check_patches(network, spec, name=source.name)
     if source.metadata.bn_eps is not None:
         for module in _batchnorms(network):
             module.eps = source.metadata.bn_eps
@@ -243,7 +283,7 @@ def _refused(source: WeightsSource, reason: str) -> TopworkError:
     return RecipeError(f"{source.name} cannot be built as a backbone: {reason}.", fix="choose another network.")
 
 
-def _check_patches(name: str, network: nn.Module, spec: InputSpec) -> None:
+def _check_patches(network: nn.Module, spec: InputSpec, *, name: str) -> None:
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     side = int(patch[0]) if isinstance(patch, tuple) else 1
     if spec.size % side:
@@ -277,7 +317,7 @@ def _batchnorms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
     return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def _provenance(network: nn.Module, source: WeightsSource, spec: InputSpec) -> Provenance:
+def _provenance(network: nn.Module, source: WeightsSource, *, spec: InputSpec) -> Provenance:
     pads_like_tensorflow = any(type(module).__name__ == "Conv2dSame" for module in network.modules())
     licence = source.metadata.licence
     if licence is None and source.kind == "hub":

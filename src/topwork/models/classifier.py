@@ -5,16 +5,13 @@ Normalisation is part of the graph, so pictures stay uint8 until they are inside
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from topwork.models.backbone import Backbone
 from topwork.spec import InputSpec
 
-__all__ = ["Classifier", "Normalise", "ParameterGroup", "normalised_trunk", "parameter_groups"]
+__all__ = ["Classifier", "Normalise", "normalised_trunk"]
 
 
 class Normalise(nn.Module):
@@ -64,44 +61,13 @@ class Classifier(nn.Module):
         logits: torch.Tensor = self.head(features)
         return logits
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ParameterGroup:
-    """Parameters that learn at one rate.
-
-    Args:
-        block: the block's name, or `head`.
-        depth: 0 for the head, 1 for the last block, and one more for every block below.
-        decays: whether weight decay applies; biases, norms and scales (one dimension) are left out.
-        parameters: that require gradients.
-    """
-
-    block: str
-    depth: int
-    decays: bool
-    parameters: tuple[nn.Parameter, ...]
-
-
-def parameter_groups(classifier: Classifier) -> tuple[ParameterGroup, ...]:
-    """Everything that requires gradients, head first, in the order of decreasing learning rate.
-
-    With layer-wise decay d, a group learns at `lr * d ** depth`.
-    """
-    backbone = classifier.backbone
-    stages: list[tuple[str, int, list[nn.Module]]] = [("head", 0, [classifier.head])]
-    for depth, (name, block) in enumerate(reversed(list(zip(backbone.block_names, backbone.blocks, strict=True))), 1):
-        # what the pooling stage owns counts with the last block
-        stages.append((name, depth, [block, backbone.pool_stage] if depth == 1 else [block]))
-    return tuple(group for name, depth, modules in stages for group in _groups(name, depth, modules))
-
-
-def _groups(name: str, depth: int, modules: list[nn.Module]) -> Iterator[ParameterGroup]:
-    unique = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
-    training = [parameter for parameter in unique if parameter.requires_grad]
-    for decays in (True, False):
-        chosen = tuple(parameter for parameter in training if (parameter.ndim > 1) == decays)
-        if chosen:
-            yield ParameterGroup(block=name, depth=depth, decays=decays, parameters=chosen)
+    def parameters_by_depth(self) -> tuple[tuple[nn.Parameter, ...], ...]:
+        """All parameters: of the head, of the last block (with the pooling stage), and so on down to the first."""
+        *lower, last = ([block] for block in self.backbone.blocks)
+        stages: list[list[nn.Module]] = [[self.head], [*last, self.backbone.pool_stage], *reversed(lower)]
+        return tuple(
+            tuple(dict.fromkeys(parameter for module in stage for parameter in module.parameters())) for stage in stages
+        )
 
 
 class _NormalisedTrunk(nn.Module):

@@ -18,7 +18,7 @@ from topwork.errors import RecipeError
 
 __all__ = ["NetworkView", "Parts", "split_network"]
 
-NamedBlocks = tuple[tuple[str, nn.Module], ...]
+_NamedBlocks = tuple[tuple[str, nn.Module], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Parts:
     """
 
     family: str
-    blocks: NamedBlocks
+    blocks: _NamedBlocks
     pool: nn.Module
     cuttable: bool = True
 
@@ -153,11 +153,11 @@ def _numbered(prefix: str, stages: Sequence[nn.Module]) -> list[tuple[str, nn.Mo
     return [(f"{prefix}.{number}", stage) for number, stage in enumerate(stages)]
 
 
-def _flat(*named: tuple[Any, ...]) -> NamedBlocks:
+def _flat(*named: tuple[Any, ...]) -> _NamedBlocks:
     return tuple((name, modules[0] if len(modules) == 1 else nn.Sequential(*modules)) for name, *modules in named)
 
 
-def _followed(blocks: NamedBlocks, name: str, *modules: nn.Module) -> NamedBlocks:
+def _followed(blocks: _NamedBlocks, name: str, *modules: nn.Module) -> _NamedBlocks:
     """Blocks with one more; modules without parameters (no head convolution, no norm) join the last one instead."""
     if any(True for module in modules for _ in module.parameters()):
         return blocks + _flat((name, *modules))

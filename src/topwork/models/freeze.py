@@ -99,7 +99,7 @@ def plan_freeze(
         RecipeError: if there are fewer blocks or layers than asked for, or no such block.
     """
     blocks = tuple(dict.fromkeys(layer.block for layer in layers))
-    trainable = _chosen(train, layers, blocks)
+    trainable = _chosen(train, layers, blocks=blocks)
     moving = [layer.name for layer in trainable if layer.kind.startswith("BatchNorm") and batchnorm == "update"]
     first = next((layer.block for layer in trainable if layer.parameters), None)
     return FreezePlan(
@@ -145,17 +145,18 @@ def _ids(backbone: Backbone, names: set[str]) -> set[int]:
     return {id(parameter) for name, parameter in backbone.named_parameters() if name in names}
 
 
-def _chosen(train: str | Sequence[str], layers: Sequence[Layer], blocks: tuple[str, ...]) -> tuple[Layer, ...]:
+def _chosen(train: str | Sequence[str], layers: Sequence[Layer], *, blocks: tuple[str, ...]) -> tuple[Layer, ...]:
     if train in ("head", "none"):
         return ()
     if train == "all":
         return tuple(layers)
     top = re.fullmatch(r"top-(\d+) (blocks?|layers?)", train) if isinstance(train, str) else None
     if top and top[2].startswith("block"):
-        kept = blocks[len(blocks) - _count(train, int(top[1]), "blocks", blocks) :]
+        kept = blocks[len(blocks) - _count(train, int(top[1]), unit="blocks", names=blocks) :]
         return tuple(layer for layer in layers if layer.block in kept)
     if top:
-        return tuple(layers[len(layers) - _count(train, int(top[1]), "layers", [layer.name for layer in layers]) :])
+        names = [layer.name for layer in layers]
+        return tuple(layers[len(layers) - _count(train, int(top[1]), unit="layers", names=names) :])
     named = (train,) if isinstance(train, str) else tuple(train)
     unknown = [name for name in named if name not in blocks]
     if unknown or not named:
@@ -166,7 +167,7 @@ def _chosen(train: str | Sequence[str], layers: Sequence[Layer], blocks: tuple[s
     return tuple(layer for layer in layers if layer.block in named)
 
 
-def _count(train: str | Sequence[str], count: int, unit: str, names: Sequence[str]) -> int:
+def _count(train: str | Sequence[str], count: int, *, unit: str, names: Sequence[str]) -> int:
     if 1 <= count <= len(names):
         return count
     or_name = ", or a block name" if unit == "blocks" else ""

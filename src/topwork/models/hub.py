@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 from topwork.digest import file_sha256
@@ -42,7 +45,7 @@ def hub_source(source: WeightsSource, repository: str | None) -> WeightsSource:
     if path is None and source.download:
         path, reason = _download(repository)
     if path is None:
-        raise _missing(source, repository, reason)
+        raise _missing(source, repository, reason=reason)
     return dataclasses.replace(
         source, label=f"Hugging Face hub {repository}", path=path, sha256=file_sha256(path.resolve())
     )
@@ -55,8 +58,14 @@ def _cache_folder() -> Path:
 
 
 def _download(repository: str) -> tuple[Path | None, str]:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
+    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
+    if not constants.HF_HUB_OFFLINE and not urllib.request.getproxies():
+        try:  # the hub's client would try for 23 seconds
+            socket.getaddrinfo(host, 443)
+        except OSError as error:
+            return None, f"the download failed because {host} cannot be reached ({error})"
     try:
         return Path(hf_hub_download(repository, _FILE, cache_dir=_cache_folder(), etag_timeout=5)), ""
     except Exception as error:  # offline, proxy, gated, gone: many kinds from several libraries, one remedy
@@ -64,7 +73,7 @@ def _download(repository: str) -> tuple[Path | None, str]:
         return None, f"the download failed with {type(error).__name__}: {reason}"
 
 
-def _missing(source: WeightsSource, repository: str, reason: str) -> WeightsError:
+def _missing(source: WeightsSource, repository: str, *, reason: str) -> WeightsError:
     folder = weights_folder()
     first = f"{folder / source.name}.safetensors" if folder else "TOPWORK_WEIGHTS (not set)"
     remedy = "" if source.download else "set backbone.weights=hub to download them; or "

