@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -23,14 +24,24 @@ from topwork.errors import EngineError
 from topwork.progress import Progress, silent
 from topwork.recipe import EngineChoice
 from topwork.spec import InputSpec
-from topwork.timings import Timings
+from topwork.timings import Timings, machine_digest
 
 if TYPE_CHECKING:
     import torch
 
     from topwork.models.backbone import Backbone
 
-__all__ = ["ENGINE_VERSION", "PARITY", "Outputs", "Trunk", "TrunkRequest", "cosines", "open_trunk"]
+__all__ = [
+    "ENGINE_VERSION",
+    "PARITY",
+    "Outputs",
+    "Trunk",
+    "TrunkFacts",
+    "TrunkRequest",
+    "cosines",
+    "open_trunk",
+    "remembered_facts",
+]
 
 ENGINE_VERSION = 1  # bump when the same request would give other numbers
 
@@ -48,6 +59,16 @@ class Outputs(NamedTuple):
 
     activation: npt.NDArray[np.float32] | None
     pooled: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkFacts:
+    """What ran the trunk, as recorded in the run and in every cache key."""
+
+    engine: str
+    precision: str
+    version: str
+    parity: float | None
 
 
 class Trunk(Protocol):
@@ -87,6 +108,20 @@ class TrunkRequest:
     spec: InputSpec
 
 
+def remembered_facts(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> TrunkFacts | None:
+    """What ran this network here the last time, without importing an engine; None if it never ran."""
+    try:
+        return TrunkFacts(**json.loads(_facts_file(request, choice, folder).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _facts_file(request: TrunkRequest, choice: EngineChoice, folder: Path) -> Path:
+    versions = [metadata.version(package) for package in ("openvino", "torch")]
+    name = digest(request.identity, choice.model_dump(), versions, ENGINE_VERSION, machine_digest())[:32]
+    return folder / f"{name}.facts.json"
+
+
 def open_trunk(
     request: TrunkRequest,
     choice: EngineChoice,
@@ -112,14 +147,20 @@ def open_trunk(
     Raises:
         EngineError: if what was explicitly asked for does not work or does not agree.
     """
+    trunk: Trunk | None = None
     if choice.trunk != "torch":
         try:
-            return _open_openvino(request, choice, folder=folder, timings=timings, sample=sample, progress=progress)
+            trunk = _open_openvino(request, choice, folder=folder, timings=timings, sample=sample, progress=progress)
         except EngineError as error:
             if choice.trunk == "openvino":
                 raise
             progress.say(f"{error.what} PyTorch runs the trunk instead.")
-    return _TorchTrunk(request, choice)
+    trunk = trunk or _TorchTrunk(request, choice)
+    facts = TrunkFacts(
+        engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity
+    )
+    write_json(_facts_file(request, choice, folder), asdict(facts))
+    return trunk
 
 
 def cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -219,42 +260,18 @@ class _StoredGraph:
         return self._backbone
 
 
-def _graph_module(backbone: Backbone, cut: int | None) -> torch.nn.Module:
-    """uint8 (n,H,W,3) -> (activation, pooled), or pooled alone."""
-    import torch
-
-    class Graph(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk = backbone.trunk(len(backbone.block_names) if cut is None else cut)
-            self.top = torch.nn.Identity() if cut is None else backbone.top(cut)
-            self.backbone = backbone
-            mean = 255.0 * torch.tensor(backbone.spec.mean).view(1, 3, 1, 1)
-            std = 255.0 * torch.tensor(backbone.spec.std).view(1, 3, 1, 1)
-            self.register_buffer("mean", mean)
-            self.register_buffer("std", std)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-            pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std  # (n,H,W,3) -> (n,3,H,W)
-            activation = self.trunk(pixels)
-            pooled: torch.Tensor = backbone.pool(self.top(activation))
-            if cut is None:
-                return pooled
-            return (activation.permute(0, 2, 3, 1) if activation.ndim == 4 else activation), pooled
-
-    return Graph().eval()
-
-
 def _convert(backbone: Backbone, request: TrunkRequest) -> Any:
     import openvino as ov
     import torch
+
+    from topwork.models.classifier import normalised_trunk
 
     size = request.spec.size
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
     with torch.no_grad():
         program = torch.export.export(
-            _graph_module(backbone, request.cut), (example,), dynamic_shapes={"images": {0: batch}}
+            normalised_trunk(backbone, request.cut), (example,), dynamic_shapes={"images": {0: batch}}
         )
     model = ov.convert_model(program)
     model.reshape({0: ov.PartialShape([-1, size, size, 3])})  # the exporter leaves height and width open
@@ -321,8 +338,10 @@ class _TorchTrunk:
     def __init__(self, request: TrunkRequest, choice: EngineChoice, *, built: Backbone | None = None) -> None:
         import torch
 
+        from topwork.models.classifier import normalised_trunk
+
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        graph = _graph_module(built or request.build(), request.cut)
+        graph = normalised_trunk(built or request.build(), request.cut)
         self._graph = graph.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cut = request.cut
         self.precision: Precision = choice.precision if choice.precision != "auto" else _torch_precision(self._device)

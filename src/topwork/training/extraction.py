@@ -1,0 +1,215 @@
+"""`Extractor`: photos -> cached activations. Overlaps decoding with the trunk, and computes only what no cache holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from topwork.data.batches import Item, read_batches
+from topwork.data.decode import DECODE_VERSION
+from topwork.models.engine import Outputs, Trunk, TrunkFacts, TrunkRequest, open_trunk, remembered_facts
+from topwork.progress import Progress, silent
+from topwork.recipe import Augment, EngineChoice
+from topwork.timings import Timings
+from topwork.training.activations import ActivationCache, RowName, Store, StoreKey
+
+if TYPE_CHECKING:
+    from topwork.models.backbone import Backbone
+
+__all__ = ["Extractor", "Work"]
+
+_BATCH = 64  # photos decoded and run together; a multiple of every batch the engine may pick
+_SAMPLE = 16  # photos for parity and timing
+
+
+@dataclass
+class Work:
+    """What an extractor did, for the log and `provenance.json`.
+
+    Args:
+        computed: rows that the trunk computed.
+        cached: rows that were there already.
+        seconds: wall time of computing.
+    """
+
+    computed: int = 0
+    cached: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Extractor:
+    """Activations of one network at one cut, and pooled features.
+
+    Args:
+        request: the network, its cut and its input.
+        engine: the recipe's engine section.
+        cache: where rows are kept.
+        timings: measured choices.
+        folder: where converted graphs are kept.
+        seed: of the augmentation.
+        workers: decoding threads.
+        progress: told how far it is.
+    """
+
+    request: TrunkRequest
+    engine: EngineChoice
+    cache: ActivationCache
+    timings: Timings
+    folder: Path
+    seed: int = 0
+    workers: int = 2
+    progress: Progress = silent
+    work: Work = field(default_factory=Work)
+    _trunk: Trunk | None = None
+    _facts: TrunkFacts | None = None
+
+    def extract(self, items: Sequence[Item], *, augment: Augment | None, activations: bool) -> tuple[Store, Store | None]:
+        """Make sure that the caches hold every item, and give them.
+
+        Args:
+            items: photos and views; repeated ones are computed once.
+            augment: None for clean views.
+            activations: whether activations at the cut are needed beside pooled features.
+
+        Returns:
+            The store of pooled features and, if asked for, that of activations.
+
+        Raises:
+            ResourceError: if the disk or the cache limit cannot hold the rows.
+            DataError: if a photo is not what it was when it was scanned.
+        """
+        unique = list({(item.sha256, item.view): item for item in items}.items())
+        names, distinct = [name for name, _ in unique], [item for _, item in unique]
+        facts = self.facts(distinct)
+        pooled = self.cache.open(self._key("pooled", facts, augment))
+        stores = [pooled]
+        if activations:
+            stores.append(self.cache.open(self._key(str(self.request.cut), facts, augment)))
+            if stores[1].missing(names) and not pooled.missing(names):
+                self._derive(names, stores[1], self._key(str(self.request.cut), facts, augment))
+        missing = sorted({position for store in stores for position in store.missing(names)})
+        self.work.cached += len(names) - len(missing)
+        if missing:
+            self._fill([distinct[position] for position in missing], stores, augment)
+        return pooled, stores[1] if activations else None
+
+    def facts(self, items: Sequence[Item]) -> TrunkFacts:
+        """What runs the trunk: remembered from an earlier run, else found out now."""
+        if self._facts is None:
+            self._facts = remembered_facts(self.request, self.engine, folder=self.folder)
+        if self._facts is None:
+            trunk = self._opened(items)
+            self._facts = TrunkFacts(
+                engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity
+            )
+        return self._facts
+
+    def run(self, items: Sequence[Item], *, augment: Augment | None) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
+        """The trunk itself, for views that are not worth caching."""
+        return self._opened(items)
+
+    def _opened(self, items: Sequence[Item]) -> Trunk:
+        if self._trunk is None:
+            self.progress.say("Preparing the trunk (converted once, then kept).")
+            step = max(1, len(items) // _SAMPLE)
+            reading = read_batches(
+                items[::step][:_SAMPLE], self.request.spec, batch=_SAMPLE, workers=self.workers, augment=None, seed=0
+            )
+            with closing(reading):  # type: ignore[type-var]
+                sample = next(iter(reading)).images
+            self._trunk = open_trunk(
+                self.request,
+                self.engine,
+                folder=self.folder,
+                timings=self.timings,
+                sample=sample,
+                progress=self.progress,
+            )
+        return self._trunk
+
+    def _key(self, what: str, facts: TrunkFacts, augment: Augment | None) -> StoreKey:
+        parts = {
+            "decode": DECODE_VERSION,
+            "input": {key: list(v) if isinstance(v, tuple) else v for key, v in self.request.spec.to_json().items()},
+            "augment": augment.model_dump() if augment else None,
+            "seed": self.seed if augment else None,
+            "network": self.request.identity,
+            "engine": facts.engine,
+            "precision": facts.precision,
+            "version": facts.version,
+        }
+        return StoreKey(what=what, parts=parts)
+
+    def _fill(self, items: Sequence[Item], stores: Sequence[Store], augment: Augment | None) -> None:
+        trunk = self._opened(items)
+        stage = "trunk, clean views" if augment is None else "trunk, augmented views"
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            for store in stores:
+                stack.enter_context(store.writing(self.progress))
+            # Another process may have filled the stores while this one waited for the lock.
+            names = [(item.sha256, item.view) for item in items]
+            todo = sorted({position for store in stores for position in store.missing(names)})
+            reading = read_batches(
+                [items[position] for position in todo],
+                self.request.spec,
+                batch=_BATCH,
+                workers=self.workers,
+                augment=augment,
+                seed=self.seed,
+            )
+            stack.enter_context(closing(reading))  # type: ignore[type-var]
+            self.progress.step(stage, 0, len(todo))
+            for batch in reading:
+                outputs = trunk(batch.images)
+                self._keep(outputs, [names[todo[row]] for row in batch.rows], stores, left=len(todo) - batch.rows.start)
+                self.progress.step(stage, batch.rows.stop, len(todo))
+        self.work.computed += len(todo)
+        self.work.seconds += time.perf_counter() - started
+
+    def _keep(self, outputs: Outputs, names: Sequence[RowName], stores: Sequence[Store], *, left: int) -> None:
+        """Append what each store lacks; room for all that is left is made before the first row."""
+        for store, values in zip(stores, (outputs.pooled, outputs.activation), strict=False):
+            assert values is not None, "the trunk was asked for activations"
+            if len(store) == 0 or left > len(names):
+                self.cache.make_room(left * int(np.prod(values.shape[1:])) * 2)
+            rows = store.missing(names)
+            if rows:
+                store.append([names[row] for row in rows], values[rows])
+
+    def _derive(self, names: Sequence[RowName], store: Store, key: StoreKey) -> None:
+        """Fill a store from one at an earlier cut that holds every row, through the frozen blocks between them."""
+        for earlier in self.cache.earlier_cuts(key):
+            source = self.cache.open(earlier)
+            if source.missing(names):
+                continue
+            self.progress.say(f"Activations come from the cached cut {earlier.what}, through the frozen blocks above it.")
+            backbone = self.request.build().eval()
+            with store.writing(self.progress):
+                todo = [names[position] for position in store.missing(names)]
+                for start in range(0, len(todo), _BATCH):
+                    part = todo[start : start + _BATCH]
+                    store.append(part, _between(backbone, source.read(part), (int(earlier.what), int(key.what))))
+                    self.progress.step("frozen blocks", start + len(part), len(todo))
+            return
+
+
+def _between(backbone: Backbone, activation: npt.NDArray[np.float32], cuts: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Activations (n,h,w,C) or (n,T,C) at the first cut -> at the second."""
+    import torch
+
+    with torch.inference_mode():
+        value = torch.from_numpy(activation)
+        value = value.permute(0, 3, 1, 2) if value.ndim == 4 else value
+        for block in backbone.blocks[slice(*cuts)]:
+            value = block(value)
+        found: npt.NDArray[np.float32] = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).numpy()
+    return found

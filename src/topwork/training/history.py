@@ -1,0 +1,63 @@
+"""`EpochRecord`: what one epoch did, as one line of `history.jsonl`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from topwork.measures.metrics import averaged, confusion_matrix, counts
+from topwork.measures.predictions import Predictions
+
+__all__ = ["EpochRecord", "Score", "score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Mean loss in nats, accuracy, and macro averages of precision, recall and F1, each in [0, 1]."""
+
+    loss: float
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch, or one step of a solver's path.
+
+    Args:
+        phase: 1 or 2.
+        epoch: from 1.
+        lr: learning rate at the epoch's last step; 0 for a solver.
+        seconds: wall time.
+        train: on the views that were trained on, while the weights moved; its loss is the training loss.
+        val: on the clean view after the epoch; its loss is the NLL.
+        kept: whether this is the best epoch of its phase so far.
+        note: what is special about it, may be empty.
+    """
+
+    phase: int
+    epoch: int
+    lr: float
+    seconds: float
+    train: Score
+    val: Score
+    kept: bool
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, one line of `history.jsonl`."""
+        return asdict(self)
+
+
+def score(predictions: Predictions, loss: float) -> Score:
+    """The scores of predictions beside a loss that was computed elsewhere."""
+    counted = counts(confusion_matrix(predictions.labels, predictions.predicted, len(predictions.classes)))
+    return Score(
+        loss=loss,
+        accuracy=float(predictions.correct.mean()),
+        precision=float(averaged("precision", "macro", counted)),
+        recall=float(averaged("recall", "macro", counted)),
+        f1=float(averaged("f1", "macro", counted)),
+    )

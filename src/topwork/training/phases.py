@@ -1,0 +1,267 @@
+"""The two phases: a head on cached features, then the top from cached activations. Knows no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from topwork.errors import RecipeError
+from topwork.measures.calibration import nll_terms
+from topwork.measures.predictions import Predictions
+from topwork.models.head import build_head
+from topwork.recipe import Recipe
+from topwork.training.activations import Store
+from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
+from topwork.training.history import EpochRecord, score
+from topwork.training.loop import Better, Task, fit_epochs
+from topwork.training.loss import make_loss, sampling_weights
+from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
+
+if TYPE_CHECKING:
+    from topwork.models.classifier import Classifier
+    from topwork.models.freeze import FreezePlan
+
+__all__ = ["Labelled", "Views", "bf16_pays", "predict_rows", "top_task", "train_head"]
+
+_BATCH = 256  # rows of one forward pass without gradients
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Labelled:
+    """Photos of one part of the split.
+
+    Args:
+        names: SHA-256 of each of the N photos.
+        labels: (N,) in [0, K).
+        paths: N file names as the manifest has them.
+    """
+
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, store: Store, view: int = 0) -> npt.NDArray[np.int64]:
+        """Row numbers (N,) of one view in a store."""
+        return store.rows([(name, view) for name in self.names])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Views:
+    """Where a part's rows are: clean ones in one store, K augmented ones in another (None without any).
+
+    Args:
+        clean: store of view 0.
+        augmented: store of views 1..count.
+        count: K.
+    """
+
+    clean: Store
+    augmented: Store | None = None
+    count: int = 0
+
+    def training(self, part: Labelled) -> tuple[Store, list[npt.NDArray[np.int64]]]:
+        """The store to train from and the rows of each view of the part."""
+        if self.augmented is None:
+            return self.clean, [part.rows(self.clean)]
+        return self.augmented, [part.rows(self.augmented, view) for view in range(1, self.count + 1)]
+
+
+def predict_rows(
+    forward: Callable[[torch.Tensor], torch.Tensor], store: Store, part: Labelled, classes: tuple[str, ...]
+) -> Predictions:
+    """Predictions on the clean view of a part, a bounded number of rows at a time."""
+    mapped, rows = store.mapped(), part.rows(store)
+    pieces = [np.zeros((0, len(classes)))]
+    with torch.inference_mode():
+        for start in range(0, len(rows), _BATCH):
+            pieces.append(forward(read_rows(mapped, rows[start : start + _BATCH])).double().numpy())
+    return Predictions(logits=np.concatenate(pieces), labels=part.labels, paths=part.paths, classes=classes)
+
+
+def train_head(
+    recipe: Recipe,
+    pooled: Views,
+    parts: Mapping[str, Labelled],
+    *,
+    classes: tuple[str, ...],
+    on_epoch: Callable[[EpochRecord], None],
+) -> torch.nn.Sequential:
+    """Phase 1: pooled features (N,D) -> a trained head.
+
+    Raises:
+        RecipeError: if the phase's choices do not fit each other.
+    """
+    shape = pooled.clean.shape
+    assert shape is not None, "features are extracted before the head is trained"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.data.seed)
+        head = build_head(recipe.head, width=shape[0], classes=len(classes))
+    if recipe.phase1.optimizer == "lbfgs":
+        if recipe.head.hidden or recipe.head.dropout:
+            raise RecipeError(
+                "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
+                fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
+            )
+        for record in _solve_path(recipe, pooled, parts, classes=classes, head=head):
+            on_epoch(record)
+        return head
+    for record in fit_epochs(
+        _head_task(recipe, pooled, parts, classes=classes, head=head), recipe.phase1, number=1, stop=recipe.stop
+    ):
+        on_epoch(record)
+    return head
+
+
+def _head_task(
+    recipe: Recipe,
+    pooled: Views,
+    parts: Mapping[str, Labelled],
+    *,
+    classes: tuple[str, ...],
+    head: torch.nn.Sequential,
+) -> Task:
+    train, judged = parts["train"], parts.get("val") or parts["train"]
+    store, rows = pooled.training(train)
+    draw = sampling_weights(recipe.loss, train.labels)
+    order = Order(photos=len(train), batch=recipe.phase1.batch_size, seed=recipe.data.seed, draw=draw)
+    return Task(
+        forward=head,
+        module=head,
+        train_mode=lambda: head.train() and None,
+        depths=[list(head.parameters())],
+        feed=CachedFeed(store, rows, train.labels, order=order),
+        loss=make_loss(recipe.loss, np.bincount(train.labels, minlength=len(classes))),
+        validate=lambda: predict_rows(head, pooled.clean, judged, classes),
+        classes=classes,
+        seed=recipe.data.seed,
+    )
+
+
+def _solve_path(
+    recipe: Recipe,
+    pooled: Views,
+    parts: Mapping[str, Labelled],
+    *,
+    classes: tuple[str, ...],
+    head: torch.nn.Sequential,
+) -> Iterator[EpochRecord]:
+    """Solve for each L2 strength, strongest first, and leave the one with the lowest validation NLL in the head."""
+    train, judged = parts["train"], parts.get("val") or parts["train"]
+    data = _rows_of(pooled, train, recipe, len(classes))
+    scale = feature_scale(data)
+    strengths = L2_PATH if recipe.phase1.weight_decay is None else (recipe.phase1.weight_decay,)
+    solution: LinearHead | None = None
+    lowest = np.inf
+    for number, l2 in enumerate(strengths, start=1):
+        started = time.perf_counter()
+        solution = solve_head(
+            data, scale, classes=len(classes), l2=l2, smoothing=recipe.loss.label_smoothing, start=solution
+        )
+        forward = _linear(solution)
+        val = predict_rows(forward, pooled.clean, judged, classes)
+        seen = predict_rows(forward, pooled.clean, train, classes)
+        loss = float(nll_terms(val).mean())
+        best = loss < lowest
+        if best:
+            lowest = loss
+            _load(head, solution)
+        yield EpochRecord(
+            phase=1,
+            epoch=number,
+            lr=0.0,
+            seconds=time.perf_counter() - started,
+            train=score(seen, float(nll_terms(seen).mean())),
+            val=score(val, loss),
+            kept=best,
+            note=f"L-BFGS to convergence, L2 {l2:g}",
+        )
+        if not best and number > 2:
+            return  # weaker strengths overfit more
+
+
+def _rows_of(pooled: Views, train: Labelled, recipe: Recipe, classes: int) -> Rows:
+    store, views = pooled.training(train)
+    counts = np.bincount(train.labels, minlength=classes)
+    weights = np.ones(len(train))
+    if recipe.loss.imbalance in ("weights", "sampler"):
+        weights = (len(train) / (classes * counts))[train.labels]
+    return Rows(
+        features=store.mapped(),
+        rows=np.concatenate(views),
+        labels=np.tile(train.labels, len(views)),
+        weights=np.tile(weights, len(views)),
+    )
+
+
+def _linear(solution: LinearHead) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda features: torch.from_numpy(solution.logits(features.numpy()))
+
+
+@torch.no_grad()
+def _load(head: torch.nn.Sequential, solution: LinearHead) -> None:
+    last = head[-1]
+    last.weight.copy_(torch.from_numpy(solution.weight))
+    last.bias.copy_(torch.from_numpy(solution.bias))
+
+
+def top_task(
+    recipe: Recipe,
+    classifier: Classifier,
+    plan: FreezePlan,
+    *,
+    feed: Feed,
+    clean: Store,
+    parts: Mapping[str, Labelled],
+    classes: tuple[str, ...],
+    bf16: bool,
+) -> Task:
+    """Phase 2: activations at the cut -> the top and the head learn together."""
+    from topwork.models.freeze import set_training_mode
+
+    train, judged = parts["train"], parts.get("val") or parts["train"]
+
+    def forward(activation: torch.Tensor) -> torch.Tensor:
+        return classifier.from_activation(activation, plan.cut)
+
+    def train_mode() -> None:
+        set_training_mode(plan, classifier.backbone)
+        classifier.head.train()
+
+    depths = [[p for p in stage if p.requires_grad] for stage in classifier.parameters_by_depth()]
+    return Task(
+        forward=forward,
+        module=classifier,
+        train_mode=train_mode,
+        depths=depths,
+        feed=feed,
+        loss=make_loss(recipe.loss, np.bincount(train.labels, minlength=len(classes))),
+        validate=lambda: predict_rows(forward, clean, judged, classes),
+        classes=classes,
+        bf16=bf16,
+        seed=recipe.data.seed,
+    )
+
+
+def bf16_pays(task: Task, inputs: torch.Tensor, *, bf16: bool) -> float:
+    """Median seconds of a forward and backward pass over inputs (B,...), in one of the two precisions."""
+    task.module.eval()
+    seconds = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = task.forward(inputs).float().logsumexp(dim=1).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        task.module.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))  # the first pass allocates
+
+

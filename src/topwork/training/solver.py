@@ -1,0 +1,137 @@
+"""A linear head on cached features, solved to convergence. NumPy and SciPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["L2_PATH", "LinearHead", "Rows", "feature_scale", "solve_head"]
+
+Floats = npt.NDArray[np.float64]
+
+L2_PATH = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""L2 strengths tried where the recipe leaves `weight_decay` out, strongest first: each start is near its solution."""
+
+_CHUNK = 4096  # rows in memory at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Which rows of which array to learn from.
+
+    Args:
+        features: (rows, D), may be memory-mapped float16.
+        rows: (N,) row numbers, repeats allowed.
+        labels: (N,) in [0, K).
+        weights: (N,) >= 0, mean 1.
+    """
+
+    features: npt.NDArray[np.generic]
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    weights: Floats
+
+    def chunks(self) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
+        """Features as float32, a bounded number at a time, with their place in `labels`."""
+        for start in range(0, len(self.rows), _CHUNK):
+            part = slice(start, min(start + _CHUNK, len(self.rows)))
+            yield np.asarray(self.features[self.rows[part]], dtype=np.float32), part
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinearHead:
+    """logits = features @ weight.T + bias; weight (K,D), bias (K,)."""
+
+    weight: Floats
+    bias: Floats
+
+    def logits(self, features: npt.NDArray[np.float32]) -> Floats:
+        """(N,D) -> (N,K)."""
+        return np.asarray(features @ self.weight.T.astype(np.float32) + self.bias, dtype=np.float64)
+
+
+def feature_scale(data: Rows) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each feature, (D,) and (D,); a constant feature has deviation 1."""
+    total = np.zeros(data.features.shape[1])
+    squares = np.zeros_like(total)
+    for features, _ in data.chunks():
+        wide = features.astype(np.float64)
+        total += wide.sum(axis=0)
+        squares += (wide**2).sum(axis=0)
+    mean = total / len(data.rows)
+    deviation = np.sqrt(np.maximum(squares / len(data.rows) - mean**2, 0.0))
+    return mean, np.where(deviation > 1e-6, deviation, 1.0)
+
+
+def solve_head(
+    data: Rows,
+    scale: tuple[Floats, Floats],
+    *,
+    classes: int,
+    l2: float,
+    smoothing: float = 0.0,
+    start: LinearHead | None = None,
+) -> LinearHead:
+    """Minimise mean cross-entropy + l2 / 2 times the squared weights over standardised features, by L-BFGS.
+
+    The objective is convex, so the result does not depend on `start`, which only saves iterations.
+
+    Args:
+        data: what to learn from.
+        scale: from `feature_scale`; it is folded into the result.
+        classes: K >= 2.
+        l2: > 0.
+        smoothing: label smoothing in [0, 1).
+        start: a solution nearby.
+
+    Source: D. C. Liu and J. Nocedal (1989), Mathematical Programming 45.
+    """
+    from scipy.optimize import minimize
+
+    mean, deviation = scale
+    width = len(mean)
+
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        matrix = flat.reshape(classes, width + 1)
+        inner = matrix[:, :width] / deviation
+        offset = matrix[:, width] - inner @ mean
+        loss, by_weight, by_bias = _cross_entropy(data, inner, offset, smoothing)
+        gradient = np.empty_like(matrix)
+        # d/dW of W((x - mean) / deviation): the mean is taken out of the summed products
+        gradient[:, :width] = (by_weight - np.outer(by_bias, mean)) / deviation + l2 * matrix[:, :width]
+        gradient[:, width] = by_bias
+        return loss + l2 / 2 * float((matrix[:, :width] ** 2).sum()), gradient.ravel()
+
+    first = np.zeros((classes, width + 1))
+    if start is not None:
+        first[:, :width] = start.weight * deviation
+        first[:, width] = start.bias + start.weight @ mean
+    options = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-5, "maxcor": 20}
+    found = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    matrix = found.x.reshape(classes, width + 1)
+    weight = matrix[:, :width] / deviation
+    return LinearHead(weight=weight, bias=matrix[:, width] - weight @ mean)
+
+
+def _cross_entropy(
+    data: Rows, weight: Floats, bias: Floats, smoothing: float
+) -> tuple[float, Floats, Floats]:
+    """Weighted mean cross-entropy, and its gradients (K,D) and (K,)."""
+    k, n = len(bias), len(data.rows)
+    loss, by_weight, by_bias = 0.0, np.zeros_like(weight), np.zeros_like(bias)
+    narrow = weight.T.astype(np.float32)
+    for features, part in data.chunks():
+        logits = (features @ narrow).astype(np.float64) + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        target = np.full(log_p.shape, smoothing / k)
+        target[np.arange(len(target)), data.labels[part]] += 1 - smoothing
+        counted = data.weights[part][:, None] / n
+        loss -= float((target * log_p * counted).sum())
+        residual = (np.exp(log_p) - target) * counted
+        by_weight += residual.T.astype(np.float32) @ features
+        by_bias += residual.sum(axis=0)
+    return loss, by_weight, by_bias
