@@ -103,7 +103,7 @@ def resolve(name: str, *, progress: Progress = silent) -> Path:
     home = cache_folder() / "datasets" / f"{name}-{known.version()}"
     if not home.is_dir():
         try:
-            _make(known, home, progress)
+            _make(known, home, progress=progress)
         except OSError as error:
             raise DataError(
                 f"The cache folder must be writable to make {name}. Got {error}.",
@@ -112,7 +112,7 @@ def resolve(name: str, *, progress: Progress = silent) -> Path:
     return home / name
 
 
-def _make(known: KnownDataset, home: Path, progress: Progress) -> None:
+def _make(known: KnownDataset, home: Path, *, progress: Progress) -> None:
     """Fill a folder beside `home`, then rename it: `home` is complete from the moment it exists."""
     home.parent.mkdir(parents=True, exist_ok=True)
     for left in home.parent.glob(".making-*"):

@@ -2,7 +2,8 @@
 
 `topwork demo` and the tests run on them. A picture is made of layers, back to front: background and clutter, stems,
 flowers, things in front; then the camera (light, blur, noise, JPEG). The layers other than the flowers come from the
-seed alone, never from the species, so nothing outside the mask tells the species. Knows nothing of data set names or caches.
+seed alone, never from the species, so nothing outside the mask tells the species. Knows nothing of
+data set names or caches.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def draw_flower(species: str, *, seed: int, size: int) -> Drawn:
             fix="choose a size in that range.",
         )
     layers = _surroundings(seed, size)
-    flowers, visible = _fitted_flowers(layers, species, seed, size)
+    flowers, visible = _fitted_flowers(layers, _turned_flowers(layers.places, species=species, seed=seed))
     return Drawn(_camera(_stack(layers, flowers), _rng("camera", seed)), visible, species)
 
 
@@ -132,16 +133,15 @@ def _places(rng: np.random.Generator) -> tuple[_Place, ...]:
     return tuple(sorted(places, key=lambda place: place.relative))  # the largest stands in front
 
 
-def _fitted_flowers(layers: _Layers, species: str, seed: int, size: int) -> tuple[Pixels, NDArray[np.bool_]]:
+def _fitted_flowers(layers: _Layers, flowers: tuple[Quads, ...]) -> tuple[Pixels, NDArray[np.bool_]]:
     """The flowers' layer and the visible mask, scaled until the mask covers the share that the layout asks for.
 
     The share grows with the scale, so halving the bracket between "too small" and "too large" always ends.
     """
-    flowers = _turned_flowers(layers.places, species, seed)
     scale = float(np.sqrt(layers.coverage / (_DETAIL_AREA * sum(_hull_area(flower) for flower in flowers))))
     low, high = 0.0, np.inf
     while True:
-        layer = _flower_layer(layers, flowers, scale, size)
+        layer = _flower_layer(layers, flowers, scale=scale)
         hidden = layers.front[:, :, 3].astype(np.uint16)
         visible = layer[:, :, 3].astype(np.uint16) * (255 - hidden) >= 128 * 255
         share = float(visible.mean())
@@ -152,7 +152,7 @@ def _fitted_flowers(layers: _Layers, species: str, seed: int, size: int) -> tupl
         scale = wanted if low < wanted < high else (low + min(high, 4.0 * low + 0.01)) / 2
 
 
-def _turned_flowers(places: tuple[_Place, ...], species: str, seed: int) -> tuple[Quads, ...]:
+def _turned_flowers(places: tuple[_Place, ...], *, species: str, seed: int) -> tuple[Quads, ...]:
     """One plant: its flowers share colour and shape but not their pose."""
     nearest, farthest = tilt_range(species)
     turned = []
@@ -168,8 +168,9 @@ def _hull_area(flower: Quads) -> float:
     return float(cv2.contourArea(cv2.convexHull(flower.corners[:, :, :2].reshape(-1, 2).astype(np.float32))))
 
 
-def _flower_layer(layers: _Layers, flowers: tuple[Quads, ...], scale: float, size: int) -> Pixels:
+def _flower_layer(layers: _Layers, flowers: tuple[Quads, ...], *, scale: float) -> Pixels:
     """(size,size,4) premultiplied RGBA of the flowers alone; `scale` in picture sides per unit."""
+    size = layers.back.shape[0]
     large = size * _OVERSAMPLE
     layer = np.zeros((large, large, 4), np.uint8)
     for place, flower in zip(layers.places, flowers, strict=True):
@@ -250,7 +251,7 @@ def write_drawn_flowers(
             species = SPECIES[number // n_per_class]
             stem = Path(species) / f"{species}-{number % n_per_class:05d}"
             drawn = draw_flower(species, seed=seed_from(seed, species, number % n_per_class), size=size)
-            _write_photo(partial, stem, drawn, masks=masks)
+            _write_photo(partial, drawn, stem=stem, masks=masks)
             progress.step("draw", number + 1, n_per_class * len(SPECIES))
         for part, target in reversed(targets.items()):
             if target.exists():
@@ -261,7 +262,7 @@ def write_drawn_flowers(
     return folder
 
 
-def _write_photo(root: Path, stem: Path, drawn: Drawn, *, masks: bool) -> None:
+def _write_photo(root: Path, drawn: Drawn, *, stem: Path, masks: bool) -> None:
     photo, mask = (root / "photos" / stem).with_suffix(".jpg"), (root / "masks" / stem).with_suffix(".png")
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     photo.parent.mkdir(parents=True, exist_ok=True)

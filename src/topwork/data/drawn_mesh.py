@@ -88,7 +88,7 @@ def ray_surface(rays: Rays, outline: Floats, *, lanes: int, rounding: float = 0.
     return np.stack([radial * cos - sideways * sin, radial * sin + sideways * cos, rise], axis=-1)
 
 
-def cup_surface(azimuth: Floats, radius: Floats, height: Floats, *, span: Floats, lanes: int) -> Floats:
+def cup_surface(azimuth: Floats, radius: Floats, *, height: Floats, span: Floats, lanes: int) -> Floats:
     """Petals that wrap around the axis, as in a tulip or a rose.
 
     Args:

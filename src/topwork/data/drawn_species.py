@@ -15,7 +15,7 @@ from topwork.data.drawn_mesh import Floats, Quads, Rays, cup_surface, grid_quads
 
 __all__ = ["SPECIES", "build_flower", "tilt_range"]
 
-Rng = np.random.Generator
+_Rng = np.random.Generator
 _GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 
 # Petal colours: root, tip (RGB in 0..1).
@@ -59,14 +59,14 @@ class _Paint:
     tip: Floats
 
 
-def _paint(rng: Rng, species: str) -> _Paint:
+def _paint(rng: _Rng, species: str) -> _Paint:
     names, weights = zip(*_WARDROBE[species].items(), strict=True)
     root, tip = _COLOURS[names[rng.choice(len(names), p=np.array(weights) / sum(weights))]]
     shift = rng.normal(0.0, 0.035, 3)
     return _Paint(np.clip(np.array(root) + shift, 0, 1), np.clip(np.array(tip) + shift, 0, 1))
 
 
-def _blend(rng: Rng, paint: _Paint, shape: tuple[int, ...], *, ease: float = 1.0, uneven: float = 0.05) -> Floats:
+def _blend(rng: _Rng, paint: _Paint, *, shape: tuple[int, ...], ease: float = 1.0, uneven: float = 0.05) -> Floats:
     """(P,U,V,3) colours from root to tip; uneven between petals and, as veins, between lanes; edges a little darker."""
     petals, rows, lanes = shape[0], shape[1] - 1, shape[2] - 1
     mix = (np.linspace(0.0, 1.0, rows) ** ease)[None, :, None, None]
@@ -76,7 +76,7 @@ def _blend(rng: Rng, paint: _Paint, shape: tuple[int, ...], *, ease: float = 1.0
     return (paint.root + (paint.tip - paint.root) * mix) * petal * vein * edge[:, None]
 
 
-def _ring(rng: Rng, count: int, *, root: float, length: float, width: float, rise: tuple[float, float]) -> Rays:
+def _ring(rng: _Rng, count: int, *, root: float, length: float, width: float, rise: tuple[float, float]) -> Rays:
     """Petals evenly around the axis, each a little out of line; `rise` is lift and bend."""
 
     def around(value: float, spread: float) -> Floats:
@@ -95,7 +95,7 @@ def _ring(rng: Rng, count: int, *, root: float, length: float, width: float, ris
     )
 
 
-def _dome(rng: Rng, radius: float, rise: float, *, colours: Floats, florets: int) -> Quads:
+def _dome(rng: _Rng, radius: float, *, rise: float, colours: Floats, florets: int) -> Quads:
     """The disc: a dome covered with florets in the golden-angle spiral, from `colours[0]` inside to `colours[-1]`."""
     rings, spokes = np.linspace(0.0, 1.0, 4), np.linspace(0.0, 2 * np.pi, 17)
     wide = radius * rings[:, None]
@@ -120,15 +120,15 @@ def _dome(rng: Rng, radius: float, rise: float, *, colours: Floats, florets: int
     return join(base, Quads(corners, shade, np.ones(florets), np.zeros(florets)))
 
 
-def _bracts(rng: Rng, count: int, *, length: float, depth: float, bend: float) -> Quads:
+def _bracts(rng: _Rng, count: int, *, length: float, depth: float, bend: float) -> Quads:
     """Green leaves under the flower; seen from the side and between the petals."""
     rays = _ring(rng, count, root=0.08, length=length, width=1.1 * length / count**0.5, rise=(-0.1, bend))
     rays = Rays(rays.azimuth, rays.root, rays.length, rays.width, rays.lift, rays.bend, rays.height - depth)
     points = ray_surface(rays, np.array([0.6, 1.0, 0.7, 0.05]), lanes=2)
-    return grid_quads(points, _blend(rng, _Paint(0.75 * _GREEN, _GREEN), points.shape))
+    return grid_quads(points, _blend(rng, _Paint(0.75 * _GREEN, _GREEN), shape=points.shape))
 
 
-def _daisy(rng: Rng) -> Quads:
+def _daisy(rng: _Rng) -> Quads:
     paint = _paint(rng, "daisy")
     count = int(rng.integers(13, 27))
     disc = rng.uniform(0.20, 0.34)
@@ -145,15 +145,15 @@ def _daisy(rng: Rng) -> Quads:
             rise=(cup + 0.2 * ring, bend),
         )
         points = ray_surface(rays, outline, lanes=4, rounding=0.2, channel=0.25)
-        parts.append(grid_quads(points, _blend(rng, paint, points.shape, ease=0.6), nearer=0.06 * ring))
+        parts.append(grid_quads(points, _blend(rng, paint, shape=points.shape, ease=0.6), nearer=0.06 * ring))
     middle = np.array([[0.80, 0.62, 0.12], [0.96, 0.76, 0.12], [0.86, 0.52, 0.06]])
     if rng.random() < 0.35:
         middle = np.array([[0.30, 0.26, 0.10], [0.42, 0.22, 0.10], [0.66, 0.40, 0.12]])
-    parts.append(_dome(rng, disc, rng.uniform(0.06, 0.16), colours=middle * rng.normal(1, 0.06), florets=90))
+    parts.append(_dome(rng, disc, rise=rng.uniform(0.06, 0.16), colours=middle * rng.normal(1, 0.06), florets=90))
     return join(*parts)
 
 
-def _sunflower(rng: Rng) -> Quads:
+def _sunflower(rng: _Rng) -> Quads:
     paint = _paint(rng, "sunflower")
     disc = rng.uniform(0.32, 0.52)
     count = int(rng.integers(14, 20))
@@ -171,11 +171,13 @@ def _sunflower(rng: Rng) -> Quads:
         )
         rays = Rays(rays.azimuth + ring * np.pi / count, *_fields(rays)[1:])
         points = ray_surface(rays, outline, lanes=3, channel=0.35)
-        parts.append(grid_quads(points, _blend(rng, paint, points.shape, ease=0.8, uneven=0.07), nearer=0.06 * ring))
+        parts.append(
+            grid_quads(points, _blend(rng, paint, shape=points.shape, ease=0.8, uneven=0.07), nearer=0.06 * ring)
+        )
     dark = np.array([[0.30, 0.24, 0.10], [0.16, 0.09, 0.05], [0.27, 0.14, 0.06], [0.52, 0.31, 0.08]])
     if rng.random() < 0.3:
         dark = np.array([[0.42, 0.46, 0.16], [0.34, 0.26, 0.08], [0.52, 0.36, 0.08], [0.74, 0.52, 0.10]])
-    parts.append(_dome(rng, disc, rng.uniform(0.04, 0.12), colours=dark * rng.normal(1, 0.1), florets=190))
+    parts.append(_dome(rng, disc, rise=rng.uniform(0.04, 0.12), colours=dark * rng.normal(1, 0.1), florets=190))
     return join(*parts)
 
 
@@ -183,7 +185,7 @@ def _fields(rays: Rays) -> tuple[Floats, ...]:
     return rays.azimuth, rays.root, rays.length, rays.width, rays.lift, rays.bend, rays.height
 
 
-def _dandelion(rng: Rng) -> Quads:
+def _dandelion(rng: _Rng) -> Quads:
     if rng.random() < 0.15:
         return _clock(rng)
     paint = _paint(rng, "dandelion")
@@ -200,13 +202,13 @@ def _dandelion(rng: Rng) -> Quads:
         0.10 * (1 - rank),
     )
     points = ray_surface(rays, np.array([0.7, 0.9, 1.0, 0.8]), lanes=1)
-    colours = _blend(rng, paint, points.shape, ease=0.7, uneven=0.13)
+    colours = _blend(rng, paint, shape=points.shape, ease=0.7, uneven=0.13)
     colours = colours * (0.88 + 0.12 * rank)[:, None, None, None]
-    heart = _dome(rng, 0.42, 0.30, colours=np.stack([0.9 * paint.root, paint.root, paint.tip]), florets=60)
+    heart = _dome(rng, 0.42, rise=0.30, colours=np.stack([0.9 * paint.root, paint.root, paint.tip]), florets=60)
     return join(_bracts(rng, 14, length=0.5, depth=0.22, bend=0.9), heart, grid_quads(points, colours))
 
 
-def _clock(rng: Rng) -> Quads:
+def _clock(rng: _Rng) -> Quads:
     """The dandelion's ball of seeds: a gauze with a parachute at the end of every filament."""
     count = 120
     up = 1 - 2 * (np.arange(count) + 0.5) / count
@@ -230,11 +232,11 @@ def _clock(rng: Rng) -> Quads:
         [np.sin(slices) * np.cos(spokes), np.sin(slices) * np.sin(spokes), np.cos(slices) + 0 * spokes], axis=-1
     )
     gauze = grid_quads(0.95 * ball[None], np.array([0.84, 0.86, 0.83]), opacity=0.6, nearer=-3.0)
-    heart = _dome(rng, 0.14, 0.1, colours=np.array([[0.45, 0.36, 0.2], [0.5, 0.4, 0.25]]), florets=30)
+    heart = _dome(rng, 0.14, rise=0.1, colours=np.array([[0.45, 0.36, 0.2], [0.5, 0.4, 0.25]]), florets=30)
     return join(gauze, heart, Quads(corners, shade, np.ones(len(corners)), np.zeros(len(corners))))
 
 
-def _rose(rng: Rng) -> Quads:
+def _rose(rng: _Rng) -> Quads:
     paint = _paint(rng, "rose")
     count = int(rng.integers(17, 24))
     rank = (np.arange(count) / (count - 1))[:, None]  # 0 the bud's heart, 1 the outermost petal
@@ -248,16 +250,16 @@ def _rose(rng: Rng) -> Quads:
     height = -0.38 + (crown + 0.38) * np.sin(0.5 * np.pi * along) ** 0.9 - 0.7 * curl
     taper = np.sqrt(1 - 0.88 * np.clip((along - 0.5) / 0.5, 0, 1) ** 3.5) * np.interp(along, [0, 0.4], [0.55, 1.0])
     azimuth = np.arange(count) * _GOLDEN_ANGLE + rng.normal(0, 0.12, count)
-    points = cup_surface(azimuth, radius, height, span=(1.35 - 0.45 * rank) * taper, lanes=9)
+    points = cup_surface(azimuth, radius, height=height, span=(1.35 - 0.45 * rank) * taper, lanes=9)
     wave = rng.uniform(0, 2 * np.pi, (count, 1, 1)) + np.linspace(0, 7, 10)
     points[..., 2] += 0.05 * rank[:, :, None] * np.sin(wave) * (along**3)[:, None]
-    colours = _blend(rng, paint, points.shape, ease=1.5, uneven=0.035)
+    colours = _blend(rng, paint, shape=points.shape, ease=1.5, uneven=0.035)
     shadow = 0.46 + 0.54 * np.linspace(0, 1, 8) ** 1.2  # deep between the petals little light arrives
     colours = colours * shadow[None, :, None, None] * (0.84 + 0.16 * rank[:, :, None, None])
     return join(_bracts(rng, 5, length=0.7, depth=0.36, bend=0.2), grid_quads(points, colours))
 
 
-def _tulip(rng: Rng) -> Quads:
+def _tulip(rng: _Rng) -> Quads:
     along = np.linspace(0.0, 1.0, 16)
     opening = rng.uniform(-0.12, 0.42)
     profile = 0.55 * np.sin(np.pi * (0.02 + 0.78 * along)) ** 0.6
@@ -269,13 +271,13 @@ def _tulip(rng: Rng) -> Quads:
     outline = np.interp(along, [0, 0.2, 0.45, 0.65, 0.82, 0.93, 1], [0.8, 0.98, 1.0, 0.88, 0.58, 0.3, 0.02])
     azimuth = np.concatenate([np.arange(3) * 2 * np.pi / 3, (np.arange(3) + 0.5) * 2 * np.pi / 3])
     span = np.broadcast_to(0.96 * outline, radius.shape)
-    points = cup_surface(azimuth + rng.normal(0, 0.08, 6), radius, height, span=span, lanes=12)
+    points = cup_surface(azimuth + rng.normal(0, 0.08, 6), radius, height=height, span=span, lanes=12)
     return grid_quads(points, _tulip_colours(rng, points.shape))
 
 
-def _tulip_colours(rng: Rng, shape: tuple[int, ...]) -> Floats:
+def _tulip_colours(rng: _Rng, shape: tuple[int, ...]) -> Floats:
     """Plain or flamed petals, pale at the base, darker along the middle, the inner three in shadow."""
-    colours = _blend(rng, _paint(rng, "tulip"), shape, ease=0.8, uneven=0.025)
+    colours = _blend(rng, _paint(rng, "tulip"), shape=shape, ease=0.8, uneven=0.025)
     along, across = np.linspace(0, 1, shape[1] - 1), np.abs(np.linspace(-1, 1, shape[2] - 1))
     if rng.random() < 0.35:
         edge = _paint(rng, "tulip").tip
@@ -288,7 +290,7 @@ def _tulip_colours(rng: Rng, shape: tuple[int, ...]) -> Floats:
     return shaded
 
 
-_BUILDERS: dict[str, Callable[[Rng], Quads]] = {
+_BUILDERS: dict[str, Callable[[_Rng], Quads]] = {
     "daisy": _daisy,
     "dandelion": _dandelion,
     "rose": _rose,
@@ -298,7 +300,7 @@ _BUILDERS: dict[str, Callable[[Rng], Quads]] = {
 SPECIES: tuple[str, ...] = tuple(_BUILDERS)
 
 
-def build_flower(species: str, rng: Rng) -> Quads:
+def build_flower(species: str, rng: _Rng) -> Quads:
     """One flower of radius about 1 around the origin, its axis towards the viewer.
 
     Args:
