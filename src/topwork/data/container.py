@@ -130,8 +130,8 @@ def _heic(data: bytes) -> ImageFile.ImageFile:
     except ImportError:
         fix = 'pip install "topwork[heic]", or convert it to JPEG.'
         raise Refused("heic-support-missing", "a HEIC photo, and pillow-heif is not installed", fix) from None
-    image: ImageFile.ImageFile = HeifImageFile(io.BytesIO(data))
-    return image
+    opener: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
+    return opener(io.BytesIO(data))
 
 
 def why_it_failed(error: Exception, data: bytes, container: str) -> Refused:

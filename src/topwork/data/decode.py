@@ -23,7 +23,7 @@ from topwork.data.pixels import rgb_pixels
 from topwork.data.sniff import EXTENSIONS, HEAD_BYTES, picture_format, why_not_a_picture
 from topwork.errors import DecodeError
 
-__all__ = ["DECODE_VERSION", "Decoded", "Limits", "decode", "decode_bytes", "printable"]
+__all__ = ["DECODE_VERSION", "Decoded", "Limits", "decode", "decode_bytes", "printable", "read_file"]
 
 DECODE_VERSION = 1
 """Part of every cache key: goes up whenever the pixels of any picture change."""
@@ -71,17 +71,7 @@ def decode(path: Path | str, *, target: int | None = None, limits: Limits = _LIM
         DecodeError: the file cannot become a picture; `kind` names the reason. Never another exception.
     """
     name = printable(path)
-    try:
-        data = _read(path, limits)
-    except Refused as refused:
-        raise _decode_error(name, refused) from None
-    decoded = decode_bytes(data, name=name, target=target, limits=limits)
-    meant = EXTENSIONS.get(Path(path).suffix.lower())
-    content = picture_format(data[:HEAD_BYTES])
-    if meant is None or meant == content:
-        return decoded
-    note = f"the content is {content} although the name ends in {Path(path).suffix}"
-    return replace(decoded, warnings=(*decoded.warnings, note))
+    return decode_bytes(read_file(path, name=name, limits=limits), name=name, target=target, limits=limits)
 
 
 def decode_bytes(data: bytes, *, name: str = "bytes", target: int | None = None, limits: Limits = _LIMITS) -> Decoded:
@@ -98,16 +88,21 @@ def decode_bytes(data: bytes, *, name: str = "bytes", target: int | None = None,
         if container is None:
             raise _foreign(head)
         try:
-            return _decode(data, container, target, limits)
+            decoded = _decode(data, container, target, limits)
         except Warning:
             # someone turned warnings into errors, and Pillow warns about EXIF blocks that must never be fatal
             with _ONE_AT_A_TIME, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decode(data, container, target, limits)
+                decoded = _decode(data, container, target, limits)
     except Refused as refused:
         raise _decode_error(name, refused) from None
     except Exception as error:  # decoders of eight formats raise whatever they like on hostile bytes
         raise _decode_error(name, why_it_failed(error, data, container or "unknown")) from error
+    ending = os.path.splitext(name)[1]
+    if EXTENSIONS.get(ending.lower(), container) == container:
+        return decoded
+    note = f"the content is {container} although the name ends in {ending}"
+    return replace(decoded, warnings=(*decoded.warnings, note))
 
 
 def printable(path: Path | str) -> str:
@@ -120,7 +115,12 @@ def printable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def _read(path: Path | str, limits: Limits) -> bytes:
+def read_file(path: Path | str, *, name: str, limits: Limits = _LIMITS) -> bytes:
+    """All bytes of a regular file that is not too large; `name` is what messages call it.
+
+    Raises:
+        DecodeError: as `decode`.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -129,12 +129,15 @@ def _read(path: Path | str, limits: Limits) -> bytes:
             raise _too_many_bytes(status.st_size, limits)
         with open(path, "rb") as stream:
             return stream.read(limits.bytes + 1)
+    except Refused as refused:
+        raise _decode_error(name, refused) from None
     except FileNotFoundError:
         gone = "a link that points to nothing" if os.path.islink(path) else "no such file"
-        raise Refused("missing", gone, "check the path, or restore the file.") from None
+        raise _decode_error(name, Refused("missing", gone, "check the path, or restore the file.")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise Refused("no-access", f"an error while reading ({reason})", "check the file's permissions.") from error
+        no_access = Refused("no-access", f"an error while reading ({reason})", "check the file's permissions.")
+        raise _decode_error(name, no_access) from error
 
 
 def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> Decoded:
