@@ -105,7 +105,13 @@ def _rows(split: str, part: Predictions) -> list[PredictionRow]:
 
 def make_history() -> list[dict[str, Any]]:
     def scores(value: float, loss: float) -> dict[str, float]:
-        return {"loss": loss, "accuracy": value, "precision": value - 0.004, "recall": value - 0.006, "f1": value - 0.005}
+        return {
+            "loss": loss,
+            "accuracy": value,
+            "precision": value - 0.004,
+            "recall": value - 0.006,
+            "f1": value - 0.005,
+        }
 
     history = [
         {
@@ -148,6 +154,8 @@ def make_inputs(
     seconds = {"scan": 2.1, "trunk": 14.8, "phase 1": 1.2, "phase 2": 92.0, "evaluation": 3.9, "total": 114.0}
     evaluation = evaluate(judged, seconds=seconds).to_json()
     history = make_history()
+    if "figures" not in changes:
+        changes["figures"] = {name: svg for name, (svg, _) in draw_figures(evaluation, history=history).items()}
     values: dict[str, Any] = {
         "name": "first",
         "recipe": Recipe(),
@@ -158,7 +166,6 @@ def make_inputs(
         "predictions": [row for part, predictions in judged.items() for row in _rows(part, predictions)],
         "findings": FINDINGS,
         "provenance": PROVENANCE,
-        "figures": {name: svg for name, (svg, _) in draw_figures(evaluation, history=history).items()},
     }
     return ReportInputs(**{**values, **changes})
 

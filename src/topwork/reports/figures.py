@@ -36,6 +36,7 @@ _INK, _MUTED, _GRID, _PAPER = (PALETTE[name] for name in ("ink", "muted", "grid"
 _MAIN, _TRAIN, _THIRD, _WARM = (PALETTE[name] for name in ("main", "train", "third", "warm"))
 _MOST_CELLS = 20  # classes up to which a matrix is drawn cell by cell, with its counts
 _MOST_ROWS = 30  # classes in the per-class figure
+_DEPTH = 0.5  # opacity of the strongest cell: dark or light text stays readable on it
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "topwork",
     "svg.fonttype": "none",
@@ -188,6 +189,7 @@ def _confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         _cells(axes, matrix, shares)
         axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(classes)), classes)
+        axes.tick_params(labelcolor=_INK, labelsize=10 if len(classes) <= 10 else 8)
     else:
         axes.imshow(_shaded(shares), interpolation="nearest", aspect="auto")
     axes.set_xlabel("predicted class")
@@ -197,15 +199,15 @@ def _confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def _cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
-    size = 10 if len(matrix) <= 10 else 7
+    size = 12 if len(matrix) <= 10 else 7
     for true, predicted in np.ndindex(*matrix.shape):
         count, share = int(matrix[true, predicted]), float(shares[true, predicted])
         right = true == predicted
-        alpha = share if right else share**0.5  # rare errors must be seen
+        strength = share if right else share**0.5  # rare errors must be seen
         colour = _MAIN if right else _WARM
         corner = (predicted - 0.48, true - 0.48)
-        axes.add_patch(Rectangle(corner, 0.96, 0.96, color=colour, alpha=alpha, linewidth=0))
-        text_colour = _PAPER if alpha > 0.6 else _INK if count else _MUTED
+        axes.add_patch(Rectangle(corner, 0.96, 0.96, color=colour, alpha=_DEPTH * strength, linewidth=0))
+        text_colour = _INK if count else _MUTED
         axes.text(predicted, true, str(count), ha="center", va="center", color=text_colour, size=size)
 
 

@@ -90,8 +90,8 @@ def make_thumbnail(root: Path, path: str, *, side: int) -> Thumbnail:
     image = Image.fromarray(pixels)
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
-    box = (left, top, left + short, top + short)
-    square = image.resize((side, side), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    square = image.crop((left, top, left + short, top + short))
+    square = square.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     stream = io.BytesIO()
     square.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
     return Thumbnail(path=path, source="data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"))

@@ -102,6 +102,7 @@ def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "confusion": tables.confusion(inputs),
         "measures": _measures(inputs),
         "stages": tables.stage_seconds(inputs.evaluation),
+        "total_seconds": (inputs.evaluation.get("seconds") or {}).get("total"),
         "figures": _drawings(inputs.figures),
         "provenance": _provenance(inputs.provenance),
     }
@@ -157,7 +158,7 @@ def _drawings(figures: Mapping[str, str]) -> dict[str, Markup]:
 
 def _provenance(provenance: Mapping[str, Any]) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
     """(group, (key, text) pairs); single values come first, under the run itself."""
-    single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping)}
+    single = {key: value for key, value in provenance.items() if not isinstance(value, Mapping) and key != "command"}
     groups = [("run", tables.flat(single))] if single else []
     groups += [(key, tables.flat(value)) for key, value in provenance.items() if isinstance(value, Mapping) and value]
     return [(group.replace("_", " "), pairs) for group, pairs in groups]

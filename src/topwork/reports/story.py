@@ -53,7 +53,7 @@ def _weakest(inputs: ReportInputs) -> Sentence | None:
     text = f"Weakest is “{name}”: {percent(recall['value'])} of its photos are recognised ({percent_bounds(recall)})"
     mistaken = [row for row in inputs.scores.get("most_confused", ()) if row[0] == name and row[2] > 0]
     if mistaken:
-        text += f", and {count(mistaken[0][2], 'photo')} of it went to “{mistaken[0][1]}”"
+        text += f", and {mistaken[0][2]:,} of them went to “{mistaken[0][1]}”"
     return Sentence(text=text + ".", section="classes")
 
 
@@ -80,7 +80,8 @@ def _data_must_be_fixed(inputs: ReportInputs) -> Sentence | None:
     errors = [finding for finding in inputs.findings if finding.get("severity") == "error"]
     if not errors:
         return None
-    return Sentence(text=f"First mend the data: {count(len(errors), 'finding')} must be fixed.", section="findings")
+    text = f"First mend the data: {count(len(errors), 'finding')} of the check must be fixed."
+    return Sentence(text=text, section="findings")
 
 
 def _no_test_part(inputs: ReportInputs) -> Sentence | None:
@@ -182,7 +183,8 @@ def _phase(phase: Phase) -> str:
     if phase.optimizer == "lbfgs":
         decay = "chosen on the validation part" if phase.weight_decay is None else f"{phase.weight_decay:g}"
         return _sentence([*parts, "L-BFGS to convergence on cached features", f"L2 penalty {decay}"])
-    parts.append(f"{phase.optimizer}, {phase.schedule} learning rate up to {phase.lr:g}, batches of {phase.batch_size}")
+    optimizer = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[phase.optimizer]
+    parts.append(f"{optimizer}, {phase.schedule} learning rate up to {phase.lr:g}, batches of {phase.batch_size}")
     parts += [f"weight decay {phase.weight_decay:g}"] if phase.weight_decay else []
     parts += [f"gradients clipped at {phase.clip_norm:g}"] if phase.clip_norm else []
     parts += [f"layer decay {phase.layer_decay:g}"] if phase.layer_decay < 1 else []

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _MOST_CLASSES = 30
-_PAIRS = 12
+_PAIRS = 8
 _LONGEST_VALUE = 600
 
 

@@ -41,7 +41,7 @@ def shortened(text: str, length: int) -> str:
 
     Example:
         >>> shortened("a-very-long-name.jpg", 11)
-        'a-ver….jpg'
+        'a-very….jpg'
     """
     if len(text) <= length:
         return text
