@@ -27,12 +27,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topwork import __version__
+from topwork.cli import backbones, cache, demo, fit, report
 from topwork.errors import TopworkError
 
 __all__ = ["GROUPS", "app", "main", "run"]
 
 # Heading in `topwork --help` -> the verb modules below it, in the order of use.
-GROUPS: dict[str, tuple[ModuleType, ...]] = {}
+GROUPS: dict[str, tuple[ModuleType, ...]] = {
+    "Start here": (demo, fit),
+    "Look closer": (report,),
+    "This machine": (backbones, cache),
+}
 
 _BUG, _INTERRUPTED, _NO_READER = 70, 130, 141
 _GRACE_SECONDS = 2.5

@@ -1,0 +1,52 @@
+"""`topwork fit`: parse, call, print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from topwork.cli.console import console_progress
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer, group: str) -> None:
+    """Add the command to the app under a heading."""
+    app.command("fit", rich_help_panel=group)(_fit)
+
+
+def _fit(
+    data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, or a data set's name.")],
+    recipe: Annotated[str, typer.Option(help="Name or TOML file of the choices: default, probe, ...")] = "default",
+    backbone: Annotated[str | None, typer.Option(help="Another network; `topwork backbones` lists them.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one choice; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, augmentation and training.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run; default runs/NAME-1.")] = None,
+) -> None:
+    """Train, measure and pack a classifier from a folder of labelled photos.
+
+    \b
+    Example:
+      topwork fit photos/
+      topwork fit photos/ --recipe probe --to runs/quick
+      topwork fit photos/ --set phase2.epochs=4 --seed 1
+    """
+    from topwork.workflow.fit import fit
+
+    changes = [f"data.seed={seed}"] * (seed is not None) + [f'backbone.name="{backbone}"'] * (backbone is not None)
+    with console_progress() as progress:
+        run = fit(
+            data,
+            recipe=recipe,
+            to=to,
+            settings=[*changes, *(settings or ())],
+            command=shlex.join(["topwork", *sys.argv[1:]]),
+            progress=progress,
+        )
+    typer.echo(f"report  {run.report}")
+    typer.echo(f"model   {run.model}")

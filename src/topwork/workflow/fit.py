@@ -1,0 +1,285 @@
+"""`fit`: a folder of labelled photos -> a finished run. Calls the stages in order and writes down what they give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from topwork.atomic import write_text
+from topwork.data.duplicates import duplicate_findings
+from topwork.data.manifest import Manifest
+from topwork.data.scan import Scan, scan
+from topwork.data.split import split
+from topwork.digest import digest
+from topwork.evaluation.evaluate import Evaluation, evaluate
+from topwork.evaluation.report_text import classification_report
+from topwork.measures.calibration import fit_temperature
+from topwork.measures.predictions import Predictions, predictions_csv
+from topwork.progress import Progress, silent
+from topwork.recipe import Recipe, load_recipe, split_shares
+from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
+from topwork.workflow.provenance import hardware, now, versions
+from topwork.workflow.report import write_report
+from topwork.workflow.rundir import RunDir, draft_run, next_run_name
+from topwork.workflow.training import Experiment, Trained, train
+
+if TYPE_CHECKING:
+    from topwork.training.extraction import Extractor
+    from topwork.training.history import EpochRecord
+
+__all__ = ["Outcome", "Run", "fit", "fit_manifest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Args:
+        path: its folder.
+        evaluation: the numbers.
+    """
+
+    path: Path
+    evaluation: Evaluation
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return RunDir(self.path).report_file
+
+    @property
+    def model(self) -> Path:
+        """The bundle to ship."""
+        return RunDir(self.path).model_folder
+
+
+@dataclass
+class _Stopwatch:
+    """Wall seconds by stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.perf_counter)
+    _stage: str | None = None
+    _since: float = 0.0
+
+    def stage(self, name: str | None) -> None:
+        """End the running stage and begin another."""
+        moment = time.perf_counter()
+        if self._stage is not None:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + moment - self._since
+        self._stage, self._since = name, moment
+
+    def finished(self) -> dict[str, float]:
+        """Seconds of every stage, rounded, and `total`."""
+        self.stage(None)
+        total = time.perf_counter() - self._started
+        return {name: round(value, 3) for name, value in (self.seconds | {"total": total}).items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What training on one manifest gives, before anything is written."""
+
+    trained: Trained
+    temperature: float
+    extractor: Extractor
+    network: Network
+
+    @property
+    def predictions(self) -> dict[str, Predictions]:
+        """By part, with the temperature applied."""
+        return {name: part.at_temperature(self.temperature) for name, part in self.trained.predictions.items()}
+
+
+def fit(
+    data: str | Path,
+    *,
+    recipe: str | Path | Recipe = "default",
+    to: str | Path | None = None,
+    settings: Sequence[str] = (),
+    command: str = "",
+    progress: Progress = silent,
+) -> Run:
+    """Train, measure and pack a classifier.
+
+    Args:
+        data: a folder of class folders, a folder of train/val/test folders, a manifest, or a data set's name.
+        recipe: a name, a TOML file, or a `Recipe`.
+        to: the run's folder; default `runs/NAME-1` and so on. An earlier run there is replaced when this one is done.
+        settings: `KEY=VALUE` changes of the recipe.
+        command: what the user typed, for the record.
+        progress: told how far it is.
+
+    Raises:
+        TopworkError: if the data, the recipe, the weights or the machine do not allow it; nothing is left behind.
+    """
+    watch = _Stopwatch()
+    chosen = _chosen(recipe, settings)
+    watch.stage("scan")
+    found = scan(data, progress=progress)
+    manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
+    path = Path(to) if to is not None else next_run_name(found.name)
+    with draft_run(path) as run:
+        started = now()
+        run.write_recipe(chosen)
+        manifest.write_csv(run.manifest_file)
+        findings = [*found.findings, *duplicate_findings(found.records)]
+        run.write_findings([finding.to_json() for finding in findings])
+        _tell(found, manifest, len(findings), progress)
+        outcome = fit_manifest(chosen, manifest, watch=watch, run=run, progress=progress)
+        watch.stage("evaluate")
+        evaluation = _evaluation(outcome, manifest, {})
+        run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
+        write_text(run.predictions_file, predictions_csv(outcome.predictions))
+        name = "" if isinstance(recipe, Recipe) else str(recipe)
+        facts = {"started": started, "command": command, "recipe_name": name, "finished": now()}
+        provenance = _provenance(outcome, found, manifest, chosen) | facts
+        watch.stage("pack")
+        _write_model(run, outcome, chosen, provenance)
+        run.write_provenance(provenance)
+        watch.stage("report")
+        write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
+        evaluation = _evaluation(outcome, manifest, watch.finished())
+        run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
+    progress.say(_headline(evaluation))
+    return Run(path=path, evaluation=evaluation)
+
+
+def fit_manifest(
+    recipe: Recipe,
+    manifest: Manifest,
+    *,
+    watch: Any = None,
+    run: RunDir | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Train on one split; used by `fit` and by cross-validation.
+
+    Args:
+        recipe: the choices.
+        manifest: the photos and their parts.
+        watch: gets the stages' times.
+        run: gets `history.jsonl` as it grows.
+        progress: told how far it is.
+    """
+    watch = watch or _Stopwatch()
+    watch.stage("network")
+    network = network_for(recipe)
+    if network.plan is not None:
+        progress.say(f"Phase 2: {network.plan}.")
+    extractor = extractor_for(recipe, network, progress=progress)
+    watch.stage("trunk")
+    pooled, activations = activation_views(recipe, extractor, manifest, progress=progress)
+    progress.say(
+        f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
+        f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
+    )
+    experiment = Experiment(
+        recipe=recipe,
+        network=network,
+        extractor=extractor,
+        pooled=pooled,
+        activations=activations,
+        parts={part: labelled(manifest, part) for part in ("train", "val", "test")},
+        items=items_of(manifest, manifest.part("train")),
+        classes=manifest.classes,
+    )
+    most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
+
+    def on_epoch(record: EpochRecord) -> None:
+        if run is not None:
+            run.append_history(record.to_json())
+        if record.note:
+            return
+        progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
+        mark = " *" if record.kept else ""
+        progress.say(
+            f"phase {record.phase}, epoch {record.epoch}: loss {record.train.loss:.3f}, "
+            f"validation accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{mark}"
+        )
+
+    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
+    val = trained.predictions.get("val")
+    temperature = fit_temperature(val) if val is not None else 1.0
+    return Outcome(trained=trained, temperature=temperature, extractor=extractor, network=network)
+
+
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return load_recipe(recipe, settings)
+
+
+def _tell(found: Scan, manifest: Manifest, findings: int, progress: Progress) -> None:
+    sizes = ", ".join(f"{len(manifest.part(part))} {part}" for part in ("train", "val", "test"))
+    progress.say(
+        f"{len(found.records)} photos in {len(found.classes)} classes: {sizes}."
+        + (f" {findings} findings, see the report." if findings else "")
+    )
+
+
+def _evaluation(outcome: Outcome, manifest: Manifest, seconds: Mapping[str, float]) -> Evaluation:
+    group_of = {row.path: row.group for row in manifest.rows}
+    predictions = outcome.predictions
+    groups = {name: [group_of[path] for path in part.paths] for name, part in predictions.items()}
+    return evaluate(predictions, seconds=seconds, groups=groups)
+
+
+def _write_model(run: RunDir, outcome: Outcome, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+    from topwork.exports.bundle import BundleFacts, write_bundle
+
+    facts = BundleFacts(
+        classes=tuple(provenance["data"]["classes"]),
+        head=recipe.head,
+        temperature=outcome.temperature,
+        precision=provenance["engine"]["precision"],
+        plan=provenance["plan"],
+        recipe=recipe.model_dump(mode="json"),
+        provenance={key: provenance[key] for key in ("versions", "digests", "finished", "recipe_name")},
+    )
+    write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
+
+
+def _headline(evaluation: Evaluation) -> str:
+    split_name = evaluation.headline_split
+    seen = " (seen by choices: there is no test part)" if split_name == "val" else ""
+    return (
+        f"{split_name} accuracy {evaluation.interval(split_name, 'accuracy')}, "
+        f"macro-F1 {evaluation.interval(split_name, 'macro_f1')}{seen}"
+    )
+
+
+def _provenance(outcome: Outcome, found: Scan, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+    extractor = outcome.extractor
+    facts = extractor.facts([])
+    backbone = outcome.trained.classifier.backbone
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "seeds": {"data": recipe.data.seed},
+        "data": {
+            "name": found.name,
+            "root": str(found.root),
+            "photos": len(manifest.rows),
+            "classes": list(manifest.classes),
+        },
+        "backbone": {"name": backbone.name, **backbone.provenance.to_json()},
+        "engine": {
+            "name": facts.engine,
+            "precision": facts.precision,
+            "version": facts.version,
+            "parity": facts.parity,
+            "measured choices": extractor.timings.used,
+        },
+        "cache": {"computed": extractor.work.computed, "cached": extractor.work.cached},
+        "plan": str(outcome.network.plan or "train the head"),
+        "temperature": outcome.temperature,
+        "digests": {
+            "manifest": digest([[row.sha256, row.label, row.split] for row in manifest.rows]),
+            "recipe": digest(recipe.to_toml()),
+        },
+    }
+

@@ -1,0 +1,164 @@
+"""From a recipe and a scan to everything training needs: the split, the plan, the activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from topwork.cachedir import cache_folder
+from topwork.data.batches import Item
+from topwork.data.manifest import Manifest, Row
+from topwork.models.engine import TrunkRequest
+from topwork.models.identity import backbone_identity, probe_spec
+from topwork.progress import Progress
+from topwork.recipe import BackboneChoice, DataChoice, Recipe
+from topwork.timings import Timings
+from topwork.training.activations import ActivationCache, Store
+from topwork.training.extraction import Extractor
+from topwork.training.phases import Labelled, Views
+
+if TYPE_CHECKING:
+    from topwork.models.backbone import Backbone
+    from topwork.models.freeze import FreezePlan
+
+__all__ = [
+    "MOST_VIEWS",
+    "Network",
+    "activation_views",
+    "extractor_for",
+    "items_of",
+    "labelled",
+    "network_for",
+]
+
+MOST_VIEWS = 8
+"""Cached views a photo gets under `auto`; more epochs see them again."""
+
+
+@dataclass
+class Network:
+    """The backbone, built when it is first needed, and the plan of phase 2.
+
+    Args:
+        choice: which network and weights.
+        data: gives image size and crop.
+        plan: what trains in phase 2, or None if only the head does.
+    """
+
+    choice: BackboneChoice
+    data: DataChoice
+    plan: FreezePlan | None = None
+    _built: Backbone | None = None
+
+    def build(self) -> Backbone:
+        """The backbone; the same object every time."""
+        if self._built is None:
+            from topwork.models.backbone import create_backbone
+
+            self._built = create_backbone(
+                self.choice.name, weights=self.choice.weights, image_size=self.data.image_size, crop=self.data.crop
+            )
+        return self._built
+
+    def request(self) -> TrunkRequest:
+        """What the engine must know; builds nothing."""
+        arguments = (self.choice.name, self.choice.weights, self.data.image_size, self.data.crop)
+        return TrunkRequest(
+            identity=backbone_identity(*arguments),
+            build=self.build,
+            cut=None if self.plan is None else self.plan.cut,
+            spec=probe_spec(*arguments),
+        )
+
+
+def network_for(recipe: Recipe) -> Network:
+    """The network of a recipe, with the plan of phase 2 if it trains anything below the head."""
+    network = Network(recipe.backbone, recipe.data)
+    if recipe.phase2.epochs and recipe.phase2.train not in ("head", "none"):
+        from topwork.models.freeze import plan_freeze
+        from topwork.models.layers import list_layers
+
+        plan = plan_freeze(recipe.phase2.train, list_layers(network.build()), batchnorm=recipe.phase2.batchnorm)
+        network.plan = None if plan.head_only else plan
+    return network
+
+
+def extractor_for(recipe: Recipe, network: Network, *, progress: Progress) -> Extractor:
+    """The extractor of a recipe, on this user's cache."""
+    folder = cache_folder()
+    return Extractor(
+        request=network.request(),
+        engine=recipe.engine,
+        cache=ActivationCache(),
+        timings=Timings(folder / "timings.json"),
+        folder=folder / "engine",
+        seed=recipe.data.seed,
+        progress=progress,
+    )
+
+
+def items_of(manifest: Manifest, rows: Sequence[Row], views: Sequence[int] = (0,)) -> list[Item]:
+    """One item a photo and view; the views of a photo follow each other, so that it is decoded once."""
+    paths = manifest.paths(rows)
+    return [
+        Item(path=path, sha256=row.sha256, view=view)
+        for path, row in zip(paths, rows, strict=True)
+        for view in views
+    ]
+
+
+def labelled(manifest: Manifest, part: str) -> Labelled:
+    """Names, labels and paths of one part."""
+    number = {name: position for position, name in enumerate(manifest.classes)}
+    rows = [row for row in manifest.rows if row.split == part]
+    return Labelled(
+        names=tuple(row.sha256 for row in rows),
+        labels=np.array([number[row.label] for row in rows], dtype=np.int64),
+        paths=tuple(row.path for row in rows),
+    )
+
+
+def activation_views(
+    recipe: Recipe, extractor: Extractor, manifest: Manifest, *, progress: Progress
+) -> tuple[Views, Views | None]:
+    """Clean and augmented rows: of pooled features, and of activations if phase 2 needs them (else None).
+
+    Raises:
+        ResourceError: if the disk cannot hold what the recipe insists on.
+    """
+    wanted = extractor.request.cut is not None
+    clean_pooled, clean = extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
+    count = _view_count(recipe, extractor, clean, photos=len(manifest.part("train")), progress=progress)
+    if count == 0:
+        return Views(clean=clean_pooled), None if clean is None else Views(clean=clean)
+    items = items_of(manifest, manifest.part("train"), range(1, count + 1))
+    pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
+    features = Views(clean=clean_pooled, augmented=pooled, count=count)
+    return features, None if clean is None else Views(clean=clean, augmented=activations, count=count)
+
+
+def _view_count(
+    recipe: Recipe, extractor: Extractor, clean: Store | None, *, photos: int, progress: Progress
+) -> int:
+    """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
+    views = recipe.data.views
+    if views.startswith("fixed:"):
+        return int(views.removeprefix("fixed:"))
+    if views == "fresh" or clean is None or clean.shape is None:
+        return 0
+    row_bytes = 2 * int(np.prod(clean.shape))
+    room = min(extractor.cache.free_bytes(), extractor.cache.limit // 2)
+    count = min(recipe.phase2.epochs, MOST_VIEWS, room // max(1, row_bytes * photos))
+    rate = extractor.work.computed / extractor.work.seconds if extractor.work.seconds else None
+    duration = f", about {count * photos / rate:.0f} s" if rate else ""
+    if count:
+        progress.say(
+            f"Forecast: {count} augmented views of {photos} training photos, "
+            f"{count * photos * row_bytes / 1e9:.2f} GB of cache{duration} unless cached already."
+        )
+    else:
+        progress.say("The disk cannot hold cached views; new ones are computed in every epoch.")
+    return int(count)

@@ -1,0 +1,80 @@
+"""`report`: what a run holds -> figures and one HTML page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from topwork.atomic import write_text
+from topwork.data.manifest import Manifest
+from topwork.reports.figures import write_figures
+from topwork.reports.html import render_report
+from topwork.reports.inputs import PredictionRow, ReportInputs
+from topwork.workflow.rundir import RunDir
+
+__all__ = ["report", "write_report"]
+
+
+def report(run: str | Path) -> Path:
+    """Make the report of a finished run again.
+
+    Args:
+        run: the run's folder.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        RunError: if there is no finished run.
+    """
+    opened = RunDir.open(run)
+    root = Path(opened.provenance()["data"]["root"])
+    write_report(opened, name=opened.path.name, root=root, seconds=None)
+    return opened.report_file
+
+
+def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, float] | None) -> None:
+    """Write `figures/` and `report.html` from the other files of the run.
+
+    Args:
+        run: finished, or all of it but this.
+        name: of the run, for people.
+        root: of the photos.
+        seconds: stage -> wall time so far, where the run's own is not yet complete.
+    """
+    evaluation = run.evaluation()
+    if seconds is not None:
+        evaluation["seconds"] = {key: round(value, 3) for key, value in seconds.items()}
+        evaluation["seconds"]["total"] = round(sum(seconds.values()), 3)
+    history = run.history()
+    figures = write_figures(run.figures_folder, evaluation, history=history)
+    page = render_report(
+        ReportInputs(
+            name=name,
+            recipe=run.recipe(),
+            evaluation=evaluation,
+            history=history,
+            manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
+            root=root,
+            predictions=_prediction_rows(run.predictions_file),
+            findings=run.findings(),
+            provenance=run.provenance(),
+            figures=figures,
+        )
+    )
+    write_text(run.report_file, page)
+
+
+def _prediction_rows(path: Path) -> list[PredictionRow]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return [
+            PredictionRow(
+                path=row["path"],
+                split=row["split"],
+                label=row["label"],
+                predicted=row["predicted"],
+                probabilities={key[2:]: float(value) for key, value in row.items() if key.startswith("p_")},
+            )
+            for row in csv.DictReader(stream)
+        ]

@@ -1,0 +1,132 @@
+"""Both phases of a recipe on prepared rows -> a trained classifier. Knows no run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from topwork.digest import digest
+from topwork.measures.predictions import Predictions
+from topwork.recipe import Recipe
+from topwork.training.activations import Store
+from topwork.training.extraction import Extractor
+from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
+from topwork.training.history import EpochRecord
+from topwork.training.loop import Task, fit_epochs
+from topwork.training.loss import sampling_weights
+from topwork.training.phases import Labelled, Views, bf16_pays, predict_rows, top_task, train_head
+from topwork.workflow.prepare import Network
+
+if TYPE_CHECKING:
+    import torch
+
+    from topwork.data.batches import Item
+    from topwork.models.classifier import Classifier
+
+Forward = Callable[["torch.Tensor"], "torch.Tensor"]
+
+__all__ = ["Experiment", "Trained", "train"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment:
+    """All that training reads.
+
+    Args:
+        recipe: the choices.
+        network: backbone and plan.
+        extractor: for fresh views.
+        pooled: rows of pooled features.
+        activations: rows at the cut, or None if only the head trains.
+        parts: train, val, test.
+        items: of the training photos, for fresh views.
+        classes: names.
+    """
+
+    recipe: Recipe
+    network: Network
+    extractor: Extractor
+    pooled: Views
+    activations: Views | None
+    parts: Mapping[str, Labelled]
+    items: list[Item]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """A classifier and what it says about the clean view of every part."""
+
+    classifier: Classifier
+    predictions: Mapping[str, Predictions]
+
+
+def train(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]) -> Trained:
+    """Phase 1, then phase 2 from its solution.
+
+    Phase 2 is kept only if it is at least as good on the validation part as what it started from.
+    """
+    from topwork.models.classifier import Classifier
+
+    recipe = experiment.recipe
+    on_phase("phase 1")
+    head = train_head(recipe, experiment.pooled, experiment.parts, classes=experiment.classes, on_epoch=on_epoch)
+    on_phase("prepare phase 2")
+    head.eval()
+    classifier = Classifier(experiment.network.build(), head).eval()
+    plan, activations = experiment.network.plan, experiment.activations
+    if plan is None or activations is None:
+        return Trained(classifier=classifier, predictions=_predictions(experiment, head, experiment.pooled.clean))
+    from topwork.models.freeze import apply_freeze
+
+    apply_freeze(plan, classifier.backbone)
+    task = top_task(
+        recipe,
+        classifier,
+        plan,
+        feed=_feed(experiment, activations),
+        clean=activations.clean,
+        parts=experiment.parts,
+        classes=experiment.classes,
+        bf16=False,
+    )
+    task = _with_best_precision(experiment, task)
+    on_phase("phase 2")
+    for record in fit_epochs(task, recipe.phase2, number=2, stop=recipe.stop):
+        on_epoch(record)
+    on_phase("predict")
+    return Trained(classifier=classifier, predictions=_predictions(experiment, task.forward, activations.clean))
+
+
+def _predictions(experiment: Experiment, forward: Forward, store: Store) -> dict[str, Predictions]:
+    return {
+        name: predict_rows(forward, store, part, experiment.classes) for name, part in experiment.parts.items() if len(part)
+    }
+
+
+def _feed(experiment: Experiment, activations: Views) -> Feed:
+    recipe, part = experiment.recipe, experiment.parts["train"]
+    draw = sampling_weights(recipe.loss, part.labels)
+    order = Order(photos=len(part), batch=recipe.phase2.batch_size, seed=recipe.data.seed, draw=draw)
+    if recipe.data.views == "fresh" or (recipe.data.views == "auto" and activations.augmented is None):
+        return FreshFeed(
+            experiment.extractor, experiment.items, part.labels, augment=recipe.data.augment, order=order
+        )
+    store, rows = activations.training(part)
+    return CachedFeed(store, rows, part.labels, order=order)
+
+
+def _with_best_precision(experiment: Experiment, task: Task) -> Task:
+    """The task in the precision that this machine trains its top fastest in."""
+    clean = experiment.activations.clean if experiment.activations else None
+    plan = experiment.network.plan
+    assert clean is not None
+    assert plan is not None
+    inputs = read_rows(clean.mapped(), experiment.parts["train"].rows(clean)[: experiment.recipe.phase2.batch_size])
+    key = digest(experiment.extractor.request.identity, list(plan.parameters), list(inputs.shape))[:32]
+    candidates = {
+        "f32": lambda: bf16_pays(task, inputs, bf16=False),
+        "bf16": lambda: bf16_pays(task, inputs, bf16=True),
+    }
+    return replace(task, bf16=experiment.extractor.timings.pick("top precision", key, candidates) == "bf16")
