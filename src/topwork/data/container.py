@@ -67,13 +67,19 @@ class Refused(Exception):
         self.kind, self.what, self.fix = kind, what, fix
 
 
-def open_picture(data: bytes, container: str, limits: Limits) -> ImageFile.ImageFile:
-    """Read the header and refuse what would cost too much; no pixel is decoded.
+def open_picture(
+    data: bytes, container: str, limits: Limits, target: int | None
+) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
+    """Read the header, choose the scale, and refuse what would cost too much; no pixel is decoded.
 
     Args:
         data: the whole file.
         container: as `sniff.picture_format` names it.
         limits: what is refused.
+        target: as `decode.decode` takes it.
+
+    Returns:
+        The picture, not yet loaded, which libjpeg may be going to scale down; and its full width and height.
 
     Raises:
         Refused: if a limit is passed, or HEIC cannot be read here.
@@ -88,7 +94,8 @@ def open_picture(data: bytes, container: str, limits: Limits) -> ImageFile.Image
     width, height = image.size
     _check_pixels(width, height, limits)
     progressive = bool(container == "JPEG" and image.info.get("progressive"))
-    need = width * height * _bytes_per_pixel(container, image.mode, progressive)
+    scale = _draft(image, container, target)
+    need = _bytes_needed(image, container, scale, progressive)
     if need > limits.memory:
         megapixels = width * height / 1e6
         what = f"{width}x{height} = {megapixels:.0f} megapixels that need {need / 1e6:.0f} MB to decode"
@@ -97,7 +104,18 @@ def open_picture(data: bytes, container: str, limits: Limits) -> ImageFile.Image
         raise Refused("too-many-scans", f"a JPEG of {scans} scans, more than {limits.scans}", "save it again.")
     if container in _COUNTS_FRAMES and (frames := getattr(image, "n_frames", 1)) > limits.frames:
         raise Refused("too-many-frames", f"an animation of {frames} frames, more than {limits.frames}", _SMALLER)
-    return image
+    return image, (width, height)
+
+
+def _draft(image: ImageFile.ImageFile, container: str, target: int | None) -> int:
+    """Have libjpeg scale by 1/8, 1/4 or 1/2 while the short side stays >= 2 x target."""
+    width, height = image.size
+    if container == "JPEG" and target is not None:
+        for scale in (8, 4, 2):
+            if min(width, height) >= 2 * target * scale:
+                image.draft(image.mode, (width // scale, height // scale))
+                return scale
+    return 1
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
@@ -106,11 +124,13 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         raise Refused("too-many-pixels", what, _SMALLER)
 
 
-def _bytes_per_pixel(container: str, mode: str, progressive: bool) -> int:
-    """Peak bytes a pixel: the decoder's own buffers + Pillow's picture + 3 of RGB out."""
-    stored = {"1": 1, "L": 1, "P": 1, "I;16": 8, "I;16B": 8, "LA": 4, "I": 24, "F": 24}.get(mode, 4)
-    decoder = {"WEBP": 12, "AVIF": 8, "HEIC": 8}.get(container, 6 if progressive else 0)
-    return decoder + stored + 3
+def _bytes_needed(image: ImageFile.ImageFile, container: str, scale: int, progressive: bool) -> int:
+    """Forecast of the peak: the decoder's own buffers + Pillow's picture + RGB out; measured to hold."""
+    width, height = image.size
+    stored = {"1": 1, "L": 1, "P": 1, "I;16": 8, "I;16B": 8, "I": 24, "F": 24}.get(image.mode, 4)
+    # a progressive JPEG is held as coefficients of the full size: 2 bytes for each of 3 channels
+    decoder = {"WEBP": 12, "AVIF": 8, "HEIC": 8}.get(container, 6 * scale**2 if progressive else 0)
+    return width * height * (decoder + stored + 3)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -141,9 +141,8 @@ def read_file(path: Path | str, *, name: str, limits: Limits = _LIMITS) -> bytes
 
 
 def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> Decoded:
-    image = open_picture(data, container, limits)
-    full, notes = image.size, []
-    scale = _draft(image, container, target)
+    image, full = open_picture(data, container, limits, target)
+    notes: list[str] = []
     try:
         image.load()
     except OSError as error:
@@ -151,7 +150,7 @@ def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> 
             raise
         image = _mended(data, target, limits, error)
         notes.append("the end marker was missing; every pixel is there")
-    if scale == 1:
+    if container != "JPEG":
         full = image.size  # TIFF turns itself upright while loading; HEIC knows its size only then
     mode, turn = image.mode, _orientation(image)
     pixels, more = rgb_pixels(image)
@@ -161,23 +160,11 @@ def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> 
     return Decoded(pixels=upright, width=width, height=height, warnings=(*notes, *more), mode=mode)
 
 
-def _draft(image: ImageFile.ImageFile, container: str, target: int | None) -> int:
-    """Have libjpeg scale by 1/8, 1/4 or 1/2 while the short side stays >= 2 x target."""
-    width, height = image.size
-    if container == "JPEG" and target is not None:
-        for scale in (8, 4, 2):
-            if min(width, height) >= 2 * target * scale:
-                image.draft(image.mode, (width // scale, height // scale))
-                return scale
-    return 1
-
-
 def _mended(data: bytes, target: int | None, limits: Limits, error: OSError) -> ImageFile.ImageFile:
     """The picture of a JPEG whose only fault is the missing end marker; else the error."""
 
     def load(content: bytes) -> ImageFile.ImageFile:
-        image = open_picture(content, "JPEG", limits)
-        _draft(image, "JPEG", target)
+        image, _ = open_picture(content, "JPEG", limits, target)
         image.load()
         return image
 
