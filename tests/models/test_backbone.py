@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from topwork.errors import RecipeError, WeightsError
-from topwork.models.backbone import Backbone, create_backbone, default_spec, network_families
+from topwork.models.backbone import Backbone, create_backbone, default_spec, network_families, rebuild_backbone
 from topwork.models.catalogue import list_backbones
 from topwork.models.classifier import Normalise
 from topwork.models.layers import list_layers
@@ -52,7 +52,10 @@ def synthetic_picture() -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def golden_input() -> torch.Tensor:
-    return Normalise(default_spec("efficientnet_lite0"))(torch.from_numpy(synthetic_picture())[None])
+    normalised: torch.Tensor = Normalise(default_spec("efficientnet_lite0"))(
+        torch.from_numpy(synthetic_picture())[None]
+    )
+    return normalised
 
 
 @functools.cache
@@ -237,11 +240,35 @@ def test_random_weights_are_the_same_every_time_and_leave_the_random_state_alone
     assert first.identity != backbone_identity("test_efficientnet", "none", image_size=64)
 
 
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("test_efficientnet", {"padding": "same", "bn_eps": "2e-3"}),
+        ("test_efficientnet", {}),
+        ("test_resnet", {"padding": "symmetric"}),
+        ("test_vit", {}),
+        ("test_nfnet", {}),
+    ],
+)
+@torch.no_grad()
+def test_a_backbone_is_rebuilt_from_what_it_says_of_itself(name: str, texts: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(dict(tiny(name).network.state_dict()), path, metadata=texts)
+    made = create_backbone(name, weights=str(path), image_size=64)
+    rebuilt = rebuild_backbone(name, made.spec, provenance=made.provenance, identity=made.identity)
+    rebuilt.load_state_dict(made.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(rebuilt(x), made(x), rtol=0, atol=0)
+    assert rebuilt.block_names == made.block_names
+
+
 def test_choices_that_do_not_fit() -> None:
     with pytest.raises(RecipeError, match="did you mean resnet34"):
         create_backbone("resnet3", weights="none")
     with pytest.raises(RecipeError, match=r"multiple of its patches of 16 pixels\. Got 100"):
         create_backbone("test_vit", weights="none", image_size=100)
+    with pytest.raises(RecipeError, match="levit_128s does not work on pictures of 100 pixels"):
+        create_backbone("levit_128s", weights="none", image_size=100)
     with pytest.raises(RecipeError, match="no weights 'nonsense' of resnet34"):
         create_backbone("resnet34.nonsense", weights="none")
 

@@ -38,7 +38,7 @@ def optimise(backbone: Backbone, plan: FreezePlan, *, steps: int = 2) -> None:
     for _ in range(steps):
         set_training_mode(plan, backbone)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(classifier(images), labels).backward()
+        nn.functional.cross_entropy(classifier(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

@@ -14,7 +14,9 @@ def test_a_plain_head_is_one_linear_layer() -> None:
     head = build_head(HeadChoice(), width=7, classes=3)
     assert [name for name, _ in head.named_children()] == ["dropout", "logits"]
     x = torch.randn(4, 7)
-    torch.testing.assert_close(head.eval()(x), x @ head.logits.weight.T + head.logits.bias)
+    linear = head.get_submodule("logits")
+    assert isinstance(linear, nn.Linear)
+    torch.testing.assert_close(head.eval()(x), x @ linear.weight.T + linear.bias)
 
 
 def test_hidden_layers_batchnorm_and_dropout() -> None:

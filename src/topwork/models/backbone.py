@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import timm
 import torch
 from torch import nn
 
-from topwork.errors import RecipeError, TopworkError, WeightsError
+from topwork.errors import RecipeError, WeightsError
 from topwork.models.families import Parts, split_network
 from topwork.models.hub import hub_source
 from topwork.models.identity import source_identity, source_spec
@@ -148,7 +149,7 @@ def create_backbone(
     if source.kind != "none":
         _load(network, source)
     network.eval()
-    return Backbone(
+    backbone = Backbone(
         network,
         split_network(network, name=name),
         name=name,
@@ -156,22 +157,25 @@ def create_backbone(
         provenance=_provenance(network, source, spec=spec),
         identity=source_identity(source, spec),
     )
+    if spec.size != default_spec(name).size:
+        _check_size(backbone)
+    return backbone
 
 
 def rebuild_backbone(name: str, spec: InputSpec, *, provenance: Provenance, identity: str) -> Backbone:
-    """The network that `create_backbone` made, without its numbers: the caller loads those.
+    """The network that `create_backbone` made, with random numbers: the caller loads its own.
 
     Args:
-        name, spec, provenance, identity: of the backbone as it was made.
+        name, spec, provenance, identity: of the backbone as it was made; no source of weights is asked.
 
     Raises:
         RecipeError: if timm has no such network, or the size does not fit it.
-        WeightsError: if the network cannot pad as stated.
+        WeightsError: if the network cannot pad as the provenance says.
     """
-    padding: Literal["same", "symmetric"] = "same" if provenance.padding == "same" else "symmetric"
-    metadata = WeightsMetadata(padding=padding)
-    network = _create_network(WeightsSource(name=name, kind="none", label=name, metadata=metadata), spec).eval()
-    if provenance.bn_eps not in (None, next((module.eps for module in _batchnorms(network)), None)):
+    metadata = WeightsMetadata(padding="same" if provenance.padding == "same" else "symmetric")
+    source = WeightsSource(name=name, kind="none", label=provenance.source, metadata=metadata)
+    network = _create_network(source, spec).eval()
+    if provenance.bn_eps not in (None, _bn_eps(network)):
         for module in _batchnorms(network):
             module.eps = provenance.bn_eps
     parts = split_network(network, name=name)
@@ -248,25 +252,20 @@ def _config(name: str) -> Any:
 
 
 def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
-    config = _config(source.name)
-    options: dict[str, Any] = {"num_classes": 0}
-    if source.metadata.padding == "same":
-        options["pad_type"] = "same"
-    elif source.metadata.padding == "symmetric" and _timm_name(source.name).startswith("tf_"):
-        options["pad_type"] = ""
-    if config.fixed_input_size:
-        options["img_size"] = spec.size  # fixed: an op that resizes the position embedding does not convert
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_RANDOM_SEED)
-        try:
-            network: nn.Module = timm.create_model(_timm_name(source.name), **options)
-        except TypeError as error:
-            raise _refused(source, str(error)) from None
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise RecipeError(
-                f"{source.name} cannot be built for pictures of {spec.size} pixels: {error}.",
-                fix="use the network's own size (leave data.image_size out).",
+    padding = source.metadata.padding
+    try:
+        network = _first_accepted(source.name, spec, options={})
+        if padding is not None and padding != _padding(network):
+            network = _first_accepted(source.name, spec, options={"pad_type": "same" if padding == "same" else ""})
+    except TypeError as error:
+        if "pad_type" in str(error):
+            raise WeightsError(
+                f"The weights {source.path or source.label} need {padding!r} padding, which {source.name} cannot do.",
+                fix="use weights without that metadata key, or another network.",
             ) from None
+        raise _unfit(source.name, spec.size, reason=str(error)) from None
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _unfit(source.name, spec.size, reason=str(error)) from None
     _check_patches(network, spec, name=source.name)
     if source.metadata.bn_eps is not None:
         for module in _batchnorms(network):
@@ -274,13 +273,44 @@ def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
     return network
 
 
-def _refused(source: WeightsSource, reason: str) -> TopworkError:
-    if source.metadata.padding is not None:
-        return WeightsError(
-            f"The weights {source.path} need {source.metadata.padding!r} padding, which {source.name} cannot do.",
-            fix="use weights without that metadata key, or another network.",
-        )
-    return RecipeError(f"{source.name} cannot be built as a backbone: {reason}.", fix="choose another network.")
+def _first_accepted(name: str, spec: InputSpec, *, options: dict[str, Any]) -> nn.Module:
+    """The network with its picture size fixed, in the way that its family knows."""
+    if not _config(name).fixed_input_size:
+        return _drawn(name, options)
+    sized = options | {"img_size": spec.size}
+    # A position embedding of any size would be resized by an op that does not convert.
+    with contextlib.suppress(TypeError):
+        return _drawn(name, sized | {"dynamic_img_size": False})
+    return _drawn(name, sized)
+
+
+def _drawn(name: str, options: dict[str, Any]) -> nn.Module:
+    """The network with random weights, the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        network: nn.Module = timm.create_model(_timm_name(name), num_classes=0, **options)
+    return network
+
+
+def _padding(network: nn.Module) -> Literal["same", "symmetric"]:
+    pads_like_tensorflow = any(type(module).__name__ == "Conv2dSame" for module in network.modules())
+    return "same" if pads_like_tensorflow else "symmetric"
+
+
+def _check_size(backbone: Backbone) -> None:
+    size = backbone.spec.size
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _unfit(backbone.name, size, reason=str(error)) from None
+
+
+def _unfit(name: str, size: int, *, reason: str) -> RecipeError:
+    return RecipeError(
+        f"{name} does not work on pictures of {size} pixels: {reason.strip() or 'it refuses them'}.",
+        fix="use the network's own size (leave data.image_size out).",
+    )
 
 
 def _check_patches(network: nn.Module, spec: InputSpec, *, name: str) -> None:
@@ -317,8 +347,11 @@ def _batchnorms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
     return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
+def _bn_eps(network: nn.Module) -> float | None:
+    return next((module.eps for module in _batchnorms(network)), None)
+
+
 def _provenance(network: nn.Module, source: WeightsSource, *, spec: InputSpec) -> Provenance:
-    pads_like_tensorflow = any(type(module).__name__ == "Conv2dSame" for module in network.modules())
     licence = source.metadata.licence
     if licence is None and source.kind == "hub":
         licence = cast(Any, network).pretrained_cfg.get("license")
@@ -327,8 +360,8 @@ def _provenance(network: nn.Module, source: WeightsSource, *, spec: InputSpec) -
         source=source.label if source.metadata.origin is None else f"{source.label} ({source.metadata.origin})",
         path=None if source.path is None else str(source.path),
         digest=state_digest(network.state_dict()),
-        padding="same" if pads_like_tensorflow else "symmetric",
-        bn_eps=next((module.eps for module in _batchnorms(network)), None),
+        padding=_padding(network),
+        bn_eps=_bn_eps(network),
         mean=spec.mean,
         std=spec.std,
         licence=licence,
