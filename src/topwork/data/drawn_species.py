@@ -256,13 +256,13 @@ def _rose(rng: _Rng) -> Quads:
     colours = _blend(rng, paint, shape=points.shape, ease=1.5, uneven=0.035)
     shadow = 0.46 + 0.54 * np.linspace(0, 1, 8) ** 1.2  # deep between the petals little light arrives
     colours = colours * shadow[None, :, None, None] * (0.84 + 0.16 * rank[:, :, None, None])
-    return join(_bracts(rng, 5, length=0.7, depth=0.36, bend=0.2), grid_quads(points, colours))
+    return join(_bracts(rng, 5, length=0.1 + 0.6 * openness, depth=0.36, bend=0.2), grid_quads(points, colours))
 
 
 def _tulip(rng: _Rng) -> Quads:
     along = np.linspace(0.0, 1.0, 16)
     opening = rng.uniform(-0.12, 0.42)
-    profile = 0.55 * np.sin(np.pi * (0.02 + 0.78 * along)) ** 0.6
+    profile = 0.55 * np.sin(np.pi * 0.8 * along) ** 0.6
     inner = np.repeat([0.90, 1.04], 3)[:, None]
     loose = opening * rng.uniform(0.85, 1.15, (6, 1)) * np.repeat([0.85, 1.1], 3)[:, None]
     radius = profile * inner + loose * along**2.2
