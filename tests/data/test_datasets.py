@@ -63,6 +63,19 @@ def test_other_content_is_another_folder(
     assert (after / photo).read_bytes() != (before / photo).read_bytes()
 
 
+def test_the_folder_appears_whole_by_one_rename(cache: Path) -> None:
+    """While it is filled it has another name; afterwards it is the very same folder, not a copy."""
+    seen: set[tuple[int, int]] = set()
+
+    class Looks(_Counts):
+        def step(self, stage: str, done: int, total: int) -> None:
+            (making,) = (cache / "datasets").iterdir()
+            seen.add((making.stat().st_dev, making.stat().st_ino))
+
+    home = resolve("drawn-flowers", progress=Looks()).parent
+    assert seen == {(home.stat().st_dev, home.stat().st_ino)}
+
+
 _KILLED = """
 import os
 from topwork.data import datasets

@@ -44,6 +44,14 @@ def test_mask_covers_5_to_40_percent_of_every_picture(species: str, seed: int, s
     assert 0.05 <= flower.mask.mean() <= 0.40
 
 
+@given(species=st.sampled_from(SPECIES), seed=SEEDS, asked=st.sampled_from([0.0005, 0.01, 0.6, 3.0]))
+@settings(max_examples=20, deadline=None)
+def test_coverage_is_kept_even_where_the_layout_asks_for_nonsense(species: str, seed: int, asked: float) -> None:
+    layers = replace(module._surroundings(seed, 48), coverage=asked)
+    flowers = module._turned_flowers(layers.places, species=species, seed=seed)
+    assert 0.05 <= module._fitted_flowers(layers, flowers)[1].mean() <= 0.40
+
+
 @given(species=st.sampled_from(SPECIES), seed=SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_same_arguments_same_pixels(species: str, seed: int) -> None:
