@@ -1,24 +1,28 @@
-"""Predictions -> `Evaluation`: every number with its interval and its n. Knows nothing about images, models or torch."""
+"""`Predictions` -> `Evaluation`: every number with its interval and its n. Knows nothing about images, models or torch.
+
+Which interval a number gets:
+
+* shares of photos (accuracy, precision and recall of a class): Wilson's; the F1 of a class: what follows from it;
+* averages over classes, ECE, NLL and Brier score: the BCa bootstrap, stratified by class;
+* photos in groups (bursts of one scene, say) are not independent: then whole groups are resampled, accuracy included,
+  and the per-class intervals count as many photos as the groups are worth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from topwork.digest import seed_from
+from topwork.errors import DataError
+from topwork.evaluation.scores import ClassScores, Evaluation, SplitScores
+from topwork.measures.bootstrap import Bootstrap, bootstrap, unit_numbers
 from topwork.measures.calibration import BINS, brier_terms, gap_terms, nll_terms, reliability
-from topwork.measures.intervals import Interval, bca_interval, resampled_totals, wilson, wilson_difference
-from topwork.measures.metrics import (
-    accuracy,
-    averaged,
-    balanced_accuracy,
-    class_scores,
-    confusion_matrix,
-    most_confused,
-)
+from topwork.measures.intervals import Interval, design_effect, difference, f1_interval, wilson
+from topwork.measures.metrics import ClassCounts, confusion_matrix, most_confused
 from topwork.measures.predictions import Predictions
 
 __all__ = ["Evaluation", "evaluate"]
@@ -26,47 +30,8 @@ __all__ = ["Evaluation", "evaluate"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The content of `evaluation.json`.
-
-    Args:
-        classes: K names.
-        splits: split -> measures, in the shape that the design page gives.
-        gap: `{"train_minus_test": {"accuracy", "macro_f1"}}`, empty without both splits.
-        seconds: stage -> wall time, with `total`.
-    """
-
-    classes: tuple[str, ...]
-    splits: Mapping[str, Mapping[str, Any]]
-    gap: Mapping[str, Mapping[str, Any]]
-    seconds: Mapping[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "splits": {name: dict(measures) for name, measures in self.splits.items()},
-            "gap": {name: dict(measures) for name, measures in self.gap.items()},
-            "classes": list(self.classes),
-            "seconds": dict(self.seconds),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_json`."""
-        return cls(
-            classes=tuple(value["classes"]), splits=value["splits"], gap=value["gap"], seconds=value["seconds"]
-        )
-
-    @property
-    def headline_split(self) -> str:
-        """`test` where there is one, else `val`, else `train`."""
-        return next(name for name in ("test", "val", "train") if name in self.splits)
-
-    def interval(self, split: str, measure: str) -> Interval:
-        """One number of one split, e.g. `interval("test", "accuracy")`."""
-        return Interval(**self.splits[split][measure])
+_SEEN = ("val",)  # parts that chose an epoch, a learning rate, a temperature
+_CEILINGS = {"brier": 2.0, "nll": 16.0}  # e^-16 is about the resolution of float32: what a confident error can cost
 
 
 def evaluate(
@@ -76,110 +41,138 @@ def evaluate(
     groups: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Measure every split.
-
-    Shares of photos have Wilson intervals, the rest BCa bootstrap intervals, stratified by class. Where photos come in
-    groups, whole groups are resampled for every number but per-class precision and recall.
+    """Measure every split; the module's docstring says with which intervals.
 
     Args:
         parts: split -> predictions, all over the same classes; `val` is marked as seen by choices.
-        seconds: stage -> wall time.
-        groups: split -> group name of each photo (empty: a group of its own).
-        seed: of the bootstrap.
+        seconds: stage -> wall time in s.
+        groups: split -> group name of each photo (empty: a group of its own); a split that is not named has none.
+        seed: of the bootstrap; the same seed gives the same numbers, whatever the other splits are.
+
+    Raises:
+        DataError: if no split has a photo, classes differ, or groups and photos differ in number.
     """
-    splits = {}
-    for name, part in parts.items():
-        if len(part):
-            names = groups.get(name) if groups else None
-            splits[name] = {**_measure(part, names, seed), "seen_by_choices": name == "val"}
-    gap = {}
-    if "train" in splits and "test" in splits:
-        both = ("accuracy", "macro_f1")
-        pairs = {key: (Interval(**splits["train"][key]), Interval(**splits["test"][key])) for key in both}
-        gap["train_minus_test"] = {key: wilson_difference(*pair).to_json() for key, pair in pairs.items()}
-    classes = next(iter(parts.values())).classes
-    return Evaluation(classes=classes, splits=splits, gap=gap, seconds=dict(seconds))
-
-
-def _measure(part: Predictions, groups: Sequence[str] | None, seed: int) -> dict[str, Any]:
-    k, n = len(part.classes), len(part)
-    units, strata, grouped = _units(part, groups)
-    totals = resampled_totals(units, strata, seed=seed)
-
-    def interval(statistic: Callable[[Floats], Floats]) -> Interval:
-        return bca_interval(statistic, units, totals, n=n)
-
-    measures = {name: interval(statistic).to_json() for name, statistic in _statistics(k).items()}
-    if not grouped:
-        measures["accuracy"] = wilson(int(part.correct.sum()), n).to_json()
-    matrix = confusion_matrix(part.labels, part.predicted, k)
-    measures["per_class"] = {
-        name: _class_measures(matrix, number, interval) for number, name in enumerate(part.classes)
+    filled = {name: part for name, part in parts.items() if len(part)}
+    grouped = {name: _groups_of(name, part, (groups or {}).get(name)) for name, part in filled.items()}
+    if not filled or len({part.classes for part in filled.values()}) != 1:
+        raise DataError(
+            f"The parts of an evaluation must hold photos of the same classes. Got {len(filled)} parts with photos.",
+            fix="evaluate the parts of one run.",
+        )
+    resampled = {
+        name: _resampled(part, grouped[name], seed=seed_from("bootstrap", seed, name)) for name, part in filled.items()
     }
-    measures["confusion_matrix"] = matrix.tolist()
-    measures["most_confused"] = [list(pair) for pair in most_confused(matrix, part.classes)]
-    measures["reliability"] = reliability(part)
-    return measures
+    splits = {name: _scores(name, part, groups=grouped[name], sampled=resampled[name]) for name, part in filled.items()}
+    return Evaluation(
+        classes=next(iter(filled.values())).classes,
+        splits=splits,
+        gap=_gap(splits, resampled),
+        seconds=dict(seconds),
+    )
 
 
-def _class_measures(
-    matrix: Ints, number: int, interval: Callable[[Callable[[Floats], Floats]], Interval]
-) -> dict[str, Any]:
-    k = len(matrix)
-    hits, support, guesses = (int(matrix[number, number]), int(matrix[number].sum()), int(matrix[:, number].sum()))
-
-    def f1(totals: Floats) -> Floats:
-        return np.asarray(class_scores("f1", *_counted(totals, k))[..., number])
-
-    return {
-        "precision": wilson(hits, guesses).to_json(),
-        "recall": wilson(hits, support).to_json(),
-        "f1": {**interval(f1).to_json(), "n": support},
-        "support": support,
-    }
+def _groups_of(name: str, part: Predictions, groups: Sequence[str] | None) -> Sequence[str] | None:
+    """None if no group has two photos: then photos are independent."""
+    if groups is None:
+        return None
+    if len(groups) != len(part):
+        raise DataError(
+            f"The groups of {name} must name one group for each of {len(part)} photos. Got {len(groups)}.",
+            fix="give the manifest's group of each photo, in the order of the predictions.",
+        )
+    named = [group for group in groups if group]
+    return None if len(set(named)) == len(named) else groups
 
 
-def _units(part: Predictions, groups: Sequence[str] | None) -> tuple[Floats, Ints, bool]:
-    """Additive quantities (m,d) of each photo or group, its stratum (m,), and whether any group has two photos.
-
-    Columns: hits (K), guesses (K), truths (K), calibration gaps (BINS), NLL, Brier, photos.
-    """
-    one_hot = np.eye(len(part.classes))
-    guesses, truths = one_hot[part.predicted], one_hot[part.labels]
-    columns = [guesses * truths, guesses, truths, gap_terms(part)]
-    singles = [nll_terms(part), brier_terms(part), np.ones(len(part))]
-    rows = np.concatenate([*columns, np.stack(singles, axis=1)], axis=1)
-    names = [group or f"photo {position}" for position, group in enumerate(groups or [""] * len(part))]
-    _, first, unit_of = np.unique(names, return_index=True, return_inverse=True)
-    if len(first) == len(rows):
-        return rows, part.labels, False
-    units = np.zeros((len(first), rows.shape[1]))
-    np.add.at(units, unit_of, rows)
-    return units, part.labels[first], True
+def _resampled(part: Predictions, groups: Sequence[str] | None, *, seed: int) -> Bootstrap:
+    return bootstrap(_summands(part), _statistics(len(part.classes)), strata=part.labels, groups=groups, seed=seed)
 
 
-def _counted(totals: Floats, k: int) -> tuple[Floats, Floats, Floats]:
-    return totals[..., :k], totals[..., k : 2 * k], totals[..., 2 * k : 3 * k]
+def _summands(part: Predictions) -> Any:
+    """(N, 3K + BINS + 3) sparse: hit, guess and truth of each class, gap of each bin, NLL, Brier score, 1."""
+    from scipy import sparse
+
+    k, rows = len(part.classes), np.arange(len(part))
+    gaps, bins = gap_terms(part)
+    ones = np.ones(len(part))
+    entries = [  # (column, number) of each photo
+        (part.labels, part.correct.astype(np.float64)),
+        (k + part.predicted, ones),
+        (2 * k + part.labels, ones),
+        (3 * k + bins, gaps),
+        (np.full(len(part), 3 * k + BINS), nll_terms(part)),
+        (np.full(len(part), 3 * k + BINS + 1), brier_terms(part)),
+        (np.full(len(part), 3 * k + BINS + 2), ones),
+    ]
+    columns, numbers = (np.concatenate(each) for each in zip(*entries, strict=True))
+    return sparse.csr_array((numbers, (np.tile(rows, len(entries)), columns)), shape=(len(part), 3 * k + BINS + 3))
 
 
-def _statistics(k: int) -> dict[str, Callable[[Floats], Floats]]:
-    """Name -> function of totals (..., d); the columns are those of `_units`."""
+def _statistics(k: int) -> Callable[[Floats], dict[str, Floats]]:
+    """Sums (...,C) of `_summands` -> measures (...) by name."""
 
-    def mean_of(column: int) -> Callable[[Floats], Floats]:
-        return lambda totals: np.asarray(totals[..., column] / np.maximum(totals[..., -1], 1e-12))
+    def statistics(sums: Floats) -> dict[str, Floats]:
+        counts = ClassCounts(hits=sums[..., :k], guesses=sums[..., k : 2 * k], truths=sums[..., 2 * k : 3 * k])
+        photos = np.maximum(sums[..., -1], 1.0)  # a split of one photo has none when that one is left out
+        return {
+            "accuracy": counts.accuracy,
+            "balanced_accuracy": counts.balanced_accuracy,
+            "macro_f1": counts.macro_f1,
+            "macro_precision": counts.macro_precision,
+            "weighted_f1": counts.weighted_f1,
+            "weighted_precision": counts.weighted_precision,
+            "ece": np.abs(sums[..., 3 * k : 3 * k + BINS]).sum(-1) / photos,
+            "nll": sums[..., -3] / photos,
+            "brier": sums[..., -2] / photos,
+        }
 
-    def mean_score(how: Any, kind: Any) -> Callable[[Floats], Floats]:
-        return lambda totals: averaged(kind, how, _counted(totals, k))
+    return statistics
 
-    def calibration_error(totals: Floats) -> Floats:
-        gaps = np.abs(totals[..., 3 * k : 3 * k + BINS]).sum(-1)
-        return np.asarray(gaps / np.maximum(totals[..., -1], 1e-12))
 
-    return {
-        "accuracy": lambda totals: accuracy(totals[..., :k], totals[..., 2 * k : 3 * k]),
-        "balanced_accuracy": lambda totals: balanced_accuracy(totals[..., :k], totals[..., 2 * k : 3 * k]),
-        **{f"{how}_{kind}": mean_score(how, kind) for how in ("macro", "weighted") for kind in ("f1", "precision", "recall")},
-        "ece": calibration_error,
-        "nll": mean_of(-3),
-        "brier": mean_of(-2),
-    }
+def _scores(name: str, part: Predictions, *, groups: Sequence[str] | None, sampled: Bootstrap) -> SplitScores:
+    found = {measure: sampled.interval(measure, ceiling=_CEILINGS.get(measure, 1.0)) for measure in sampled.values}
+    if groups is None:
+        found["accuracy"] = wilson(int(part.correct.sum()), len(part))
+    matrix = confusion_matrix(part.labels, part.predicted, classes=len(part.classes))
+    unit_of = None if groups is None else unit_numbers(groups)
+    return SplitScores(
+        **found,
+        macro_recall=found["balanced_accuracy"],  # the same number by definition, so the same interval
+        weighted_recall=found["accuracy"],
+        per_class={label: _class_scores(part, number, unit_of=unit_of) for number, label in enumerate(part.classes)},
+        confusion_matrix=tuple(tuple(map(int, row)) for row in matrix),
+        most_confused=tuple(most_confused(matrix, part.classes)),
+        reliability=reliability(part),
+        seen_by_choices=name in _SEEN,
+    )
+
+
+def _class_scores(part: Predictions, number: int, *, unit_of: Ints | None) -> ClassScores:
+    guess, truth = part.predicted == number, part.labels == number
+    hit, either = guess & truth, guess | truth
+    hits = int(hit.sum())
+
+    def effect(trials: npt.NDArray[np.bool_]) -> float:
+        if unit_of is None:
+            return 1.0
+        return design_effect(_sums(unit_of, hit), _sums(unit_of, trials))
+
+    return ClassScores(
+        precision=wilson(hits, int(guess.sum()), effect=effect(guess)),
+        recall=wilson(hits, int(truth.sum()), effect=effect(truth)),
+        f1=f1_interval(hits, int(either.sum()), effect=effect(either)),
+        support=int(truth.sum()),
+    )
+
+
+def _sums(unit_of: Ints, chosen: npt.NDArray[np.bool_]) -> Floats:
+    return np.asarray(np.bincount(unit_of, weights=chosen), dtype=np.float64)
+
+
+def _gap(splits: Mapping[str, SplitScores], sampled: Mapping[str, Bootstrap]) -> dict[str, Interval]:
+    if not {"train", "test"} <= splits.keys():
+        return {}
+    train, test = splits["train"], splits["test"]
+    drawn = sampled["train"].minus(sampled["test"])
+    macro_f1 = drawn.interval("macro_f1") if drawn.varies("macro_f1") else difference(train.macro_f1, test.macro_f1)
+    return {"accuracy": difference(train.accuracy, test.accuracy), "macro_f1": macro_f1}

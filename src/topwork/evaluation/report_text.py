@@ -1,39 +1,67 @@
-"""`classification_report.txt`: the per-class table as people know it, with intervals."""
+"""`classification_report.txt`: the table as people know it from scikit-learn, with intervals, in 100 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from topwork.evaluation.evaluate import Evaluation
+from topwork.evaluation.evaluate import evaluate
+from topwork.evaluation.scores import Evaluation, SplitScores
+from topwork.measures.intervals import Interval
+from topwork.measures.predictions import Predictions
 
 __all__ = ["classification_report"]
 
+_NAME = 20  # longest class name that is printed whole
+_CELL = 21  # `0.943 [0.924, 0.958]` and a space
+_SINGLE = {
+    "balanced accuracy": "balanced_accuracy",
+    "ECE": "ece",
+    "NLL (nats)": "nll",
+    "Brier score": "brier",
+}
 
-def classification_report(evaluation: Evaluation, *, split: str | None = None) -> str:
-    """Precision, recall and F1 of every class with 95 % intervals, at most 100 columns for class names up to 16.
+
+def classification_report(judged: Evaluation | Predictions, *, split: str | None = None) -> str:
+    """Precision, recall and F1 of every class with 95 % intervals, at most 100 columns wide.
 
     Args:
-        evaluation: the numbers.
-        split: default the headline split.
+        judged: the numbers, or predictions to measure first.
+        split: one split only; default all, the one to believe first.
+
+    Raises:
+        KeyError: if there is no such split.
     """
-    split = split or evaluation.headline_split
-    measures = evaluation.splits[split]
-    width = max(16, *(len(name) for name in evaluation.classes))
-    lines = [f"{split} part{', seen by choices' if measures['seen_by_choices'] else ''}; 95 % intervals in brackets", ""]
-    lines.append(f"{'':{width}}  {'precision':22} {'recall':22} {'f1':22} {'support':>7}")
-    for name in evaluation.classes:
-        row = measures["per_class"][name]
-        cells = " ".join(f"{_cell(row[kind]):22}" for kind in ("precision", "recall", "f1"))
-        lines.append(f"{name:{width}}  {cells} {row['support']:>7}")
-    lines.append("")
-    for average in ("macro", "weighted"):
-        cells = " ".join(f"{_cell(measures[f'{average}_{kind}']):22}" for kind in ("precision", "recall", "f1"))
-        lines.append(f"{average + ' average':{width}}  {cells} {measures['accuracy']['n']:>7}")
-    for label, key in (("accuracy", "accuracy"), ("balanced accuracy", "balanced_accuracy"), ("ECE", "ece")):
-        lines.append(f"{label:{width}}  {_cell(measures[key])}")
-    return "\n".join(lines) + "\n"
+    if isinstance(judged, Predictions):
+        judged = evaluate({"all": judged}, seconds={})
+    first = judged.headline_split
+    names = [split] if split else [first, *(name for name in judged.splits if name != first)]
+    parts = [_table(name, judged.splits[name], title=judged.headline() if name == first else "") for name in names]
+    if not split and judged.gap:
+        parts.append("train minus test\n\n" + "".join(_line(name, _cell(gap)) for name, gap in judged.gap.items()))
+    return "\n".join(parts) + "\n95 % confidence intervals stand in brackets.\n"
 
 
-def _cell(interval: Mapping[str, Any]) -> str:
-    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+def _table(name: str, scores: SplitScores, *, title: str) -> str:
+    seen = "; choices have seen it" if scores.seen_by_choices else ""
+    lines = [f"{name} ({scores.accuracy.n} photos{seen})\n\n"]
+    lines.append(_line("", "precision", "recall", "F1", end="photos"))
+    for label, row in scores.per_class.items():
+        lines.append(_line(label, *map(_cell, (row.precision, row.recall, row.f1)), end=str(row.support)))
+    lines.append("\n")
+    macro = (scores.macro_precision, scores.macro_recall, scores.macro_f1)
+    weighted = (scores.weighted_precision, scores.weighted_recall, scores.weighted_f1)
+    total = str(scores.accuracy.n)
+    lines.append(_line("accuracy", "", "", _cell(scores.accuracy), end=total))
+    lines.append(_line("macro average", *map(_cell, macro), end=total))
+    lines.append(_line("weighted average", *map(_cell, weighted), end=total))
+    lines.append("\n")
+    lines += [_line(label, _cell(getattr(scores, measure))) for label, measure in _SINGLE.items()]
+    return "".join(lines)
+
+
+def _line(name: str, *cells: str, end: str = "") -> str:
+    shown = name if len(name) <= _NAME else f"{name[: _NAME - 8]}…{name[-7:]}"
+    table = "".join(f"  {cell:<{_CELL}}" for cell in cells)
+    return f"{shown:<{_NAME}}{table}{end:>7}".rstrip() + "\n"
+
+
+def _cell(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

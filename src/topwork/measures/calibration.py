@@ -1,84 +1,181 @@
-"""How far probabilities can be believed: ECE, NLL, Brier score, temperature."""
+"""How far probabilities can be believed: ECE, NLL, Brier score, reliability, temperature. Knows `Predictions` only.
+
+ECE, NLL and Brier score are sums over photos divided by N (the ECE after taking absolute values a bin), so each has a
+function that gives the summands; a bootstrap resamples those.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from topwork.measures.intervals import Interval, wilson
 from topwork.measures.predictions import Predictions, softmax
 
-__all__ = ["BINS", "brier_terms", "ece", "fit_temperature", "gap_terms", "nll_terms", "reliability"]
+__all__ = [
+    "BINS",
+    "ReliabilityBin",
+    "brier",
+    "brier_terms",
+    "confidence_bins",
+    "ece",
+    "fit_temperature",
+    "gap_terms",
+    "nll",
+    "nll_terms",
+    "reliability",
+]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 BINS = 15
-"""Equal-width bins of the top probability. Source: C. Guo et al. (2017), arXiv:1706.04599."""
+"""Equal-width bins of the top probability, [low, high). Source: C. Guo et al. (2017), arXiv:1706.04599."""
+
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """The photos whose top probability lies in [low, high); the last bin includes 1.
+
+    Args:
+        low, high: edges of the bin in [0, 1].
+        confidence: mean top probability of its photos.
+        accuracy: share of them that is right; a perfectly calibrated model has `accuracy` = `confidence`.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"low", "high", "confidence", "accuracy", "n"}`, plain numbers; n and accuracy give the interval back."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "confidence": self.confidence,
+            "accuracy": self.accuracy.value,
+            "n": self.accuracy.n,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ReliabilityBin:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if the mapping is not what `to_json` writes.
+        """
+        low, high, confidence = (float(value[key]) for key in ("low", "high", "confidence"))
+        n = int(value["n"])
+        return cls(low=low, high=high, confidence=confidence, accuracy=wilson(round(value["accuracy"] * n), n))
 
 
 def nll_terms(predictions: Predictions) -> Floats:
-    """(N,) negative log likelihood of each label in nats, >= 0; its mean is the NLL."""
-    chosen = predictions.probabilities[np.arange(len(predictions)), predictions.labels]
-    return np.asarray(-np.log(np.maximum(chosen, 1e-300)))
+    """(N,) negative log likelihood of each label in nats, >= 0; computed from logits, so finite however small p is."""
+    logits = predictions.logits
+    top = logits.max(axis=1)
+    log_total = np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    chosen = logits[np.arange(len(predictions)), predictions.labels] - top
+    return np.asarray(np.maximum(log_total - chosen, 0.0))
+
+
+def nll(predictions: Predictions) -> float:
+    """Mean negative log likelihood in nats, >= 0; 0 without photos."""
+    return _mean(nll_terms(predictions))
 
 
 def brier_terms(predictions: Predictions) -> Floats:
-    """(N,) squared distance of the probabilities from the truth, in [0, 2]; its mean is the Brier score."""
-    truth = np.eye(len(predictions.classes))[predictions.labels]
-    return np.asarray(((predictions.probabilities - truth) ** 2).sum(axis=1))
+    """(N,) squared distance of the probabilities from the truth, summed over classes, in [0, 2].
 
-
-def gap_terms(predictions: Predictions) -> Floats:
-    """(N,BINS) confidence minus correctness of each photo in the bin of its confidence, 0 in the others.
-
-    Summed over photos, the ECE is the sum of absolute values over bins, divided by N.
+    Source: G. W. Brier (1950), Monthly Weather Review 78(1).
     """
+    distance = predictions.probabilities  # (N,K)
+    distance[np.arange(len(predictions)), predictions.labels] -= 1.0
+    return np.asarray((distance**2).sum(axis=1))
+
+
+def brier(predictions: Predictions) -> float:
+    """Mean Brier score in [0, 2]; 0 without photos."""
+    return _mean(brier_terms(predictions))
+
+
+def confidence_bins(predictions: Predictions) -> tuple[Floats, Ints]:
+    """Top probability (N,) and the number (N,) of its bin, 0 to BINS - 1."""
     confidence = predictions.probabilities.max(axis=1)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)  # bins are (low, high]
-    terms = np.zeros((len(predictions), BINS))
-    terms[np.arange(len(predictions)), bins] = confidence - predictions.correct
-    return terms
+    inner_edges = np.linspace(0.0, 1.0, BINS + 1)[1:-1]
+    return confidence, np.asarray(np.searchsorted(inner_edges, confidence, side="right"), dtype=np.int64)
+
+
+def gap_terms(predictions: Predictions) -> tuple[Floats, Ints]:
+    """Confidence minus correctness (N,) of each photo, and its bin (N,).
+
+    ECE = sum over bins of |sum of gaps in the bin| / N.
+    """
+    confidence, bins = confidence_bins(predictions)
+    return np.asarray(confidence - predictions.correct), bins
 
 
 def ece(predictions: Predictions) -> float:
-    """Expected calibration error of the top label, in [0, 1]: sum over bins of |confidence - accuracy| times its share."""
-    return float(np.abs(gap_terms(predictions).sum(axis=0)).sum() / max(1, len(predictions)))
+    """Expected calibration error of the top label, in [0, 1]; 0 without photos.
+
+    Sum over BINS bins of (photos in bin / N) |mean confidence - accuracy|.
+
+    Source: C. Guo et al. (2017), arXiv:1706.04599.
+    """
+    gaps, bins = gap_terms(predictions)
+    return float(np.abs(np.bincount(bins, weights=gaps, minlength=BINS)).sum() / max(1, len(predictions)))
 
 
-def reliability(predictions: Predictions) -> list[dict[str, float]]:
-    """For each bin that holds photos: `{"low", "high", "confidence", "accuracy", "n"}`."""
-    confidence = predictions.probabilities.max(axis=1)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    found = []
-    for number in np.unique(bins):
-        inside = bins == number
-        found.append(
-            {
-                "low": float(number / BINS),
-                "high": float((number + 1) / BINS),
-                "confidence": float(confidence[inside].mean()),
-                "accuracy": float(predictions.correct[inside].mean()),
-                "n": int(inside.sum()),
-            }
+def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
+    """The bins that hold photos, lowest first; accuracies with Wilson intervals."""
+    confidence, bins = confidence_bins(predictions)
+    photos = np.bincount(bins, minlength=BINS)
+    right = np.bincount(bins, weights=predictions.correct, minlength=BINS)
+    sums = np.bincount(bins, weights=confidence, minlength=BINS)
+    return tuple(
+        ReliabilityBin(
+            low=number / BINS,
+            high=(number + 1) / BINS,
+            confidence=float(sums[number] / photos[number]),
+            accuracy=wilson(int(right[number]), int(photos[number])),
         )
-    return found
+        for number in map(int, np.flatnonzero(photos))
+    )
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature T in [0.05, 20] that minimises the NLL of logits / T; 1 without photos.
+    """The temperature T in [0.05, 20] that minimises the NLL of logits / T.
 
-    Golden-section search on log T: the NLL is convex in 1/T, so it has one valley.
+    The NLL is convex in b = 1/T with slope mean(sum_k p_k z_k - z_label), so the sign of that
+    slope is bisected on log T.
+
+    Args:
+        predictions: of the validation part, never of the test part.
+
+    Returns:
+        T; 1 if every photo is predicted right or there is none: a colder T always looks better then, and that says
+        nothing.
+
     Source: C. Guo et al. (2017), arXiv:1706.04599.
     """
-    if len(predictions) == 0:
+    if predictions.correct.all():
         return 1.0
-    rows = np.arange(len(predictions))
+    z = predictions.logits - predictions.logits.max(axis=1, keepdims=True)
+    chosen = z[np.arange(len(predictions)), predictions.labels]
+    low, high = math.log(_COLDEST), math.log(_HOTTEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        slope = float(((softmax(z / math.exp(middle)) * z).sum(axis=1) - chosen).mean())  # d NLL / d b
+        low, high = (middle, high) if slope > 0 else (low, middle)  # NLL falls as b falls, so a hotter T is better
+    return math.exp((low + high) / 2)
 
-    def loss(log_t: float) -> float:
-        p = softmax(predictions.logits / np.exp(log_t))[rows, predictions.labels]
-        return float(-np.log(np.maximum(p, 1e-300)).mean())
 
-    low, high, ratio = np.log(0.05), np.log(20.0), (np.sqrt(5) - 1) / 2
-    for _ in range(60):
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, b) if loss(a) < loss(b) else (a, high)
-    return float(np.exp((low + high) / 2))
+def _mean(terms: Floats) -> float:
+    return float(terms.mean()) if len(terms) else 0.0
