@@ -207,6 +207,15 @@ def test_without_a_test_part_the_validation_figures_are_marked(inputs_of: Callab
     assert "Train \N{MINUS SIGN} test" not in text
 
 
+def test_a_part_with_a_name_of_its_own_is_judged_too(inputs: ReportInputs) -> None:
+    evaluation = {**inputs.evaluation, "splits": {"garden": inputs.scores}, "gap": {}}
+    text = Page(render_report(replace(inputs, evaluation=evaluation))).text
+    assert "On photos of “garden” the model" in text
+    assert "no test part" not in text
+    with pytest.raises(ValueError, match="at least one part"):
+        render_report(replace(inputs, evaluation={**evaluation, "splits": {}}))
+
+
 def test_a_thousand_classes_stay_below_three_megabytes(inputs_of: Callable[..., ReportInputs]) -> None:
     inputs = inputs_of(classes=("one", "two"), figures={})
     classes = [f"class number {i}" for i in range(1000)]

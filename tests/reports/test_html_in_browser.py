@@ -44,7 +44,6 @@ def _opened(chromium: Any, address: str, *, width: int, scheme: str = "light") -
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-    page.evaluate("for (const image of document.images) image.loading = 'eager'")
     page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     return page, complaints, requests
 

@@ -203,7 +203,7 @@ def _cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
     for true, predicted in np.ndindex(*matrix.shape):
         count, share = int(matrix[true, predicted]), float(shares[true, predicted])
         right = true == predicted
-        strength = share if right else share**0.5  # rare errors must be seen
+        strength = share if right else share ** (1 / 3)  # rare errors must be seen
         colour = _MAIN if right else _WARM
         corner = (predicted - 0.48, true - 0.48)
         axes.add_patch(Rectangle(corner, 0.96, 0.96, color=colour, alpha=_DEPTH * strength, linewidth=0))
@@ -216,8 +216,8 @@ def _shaded(shares: np.ndarray) -> np.ndarray:
     picture = np.empty((*shares.shape, 4), dtype=np.uint8)
     picture[...] = (*_rgb(_WARM), 0)
     np.einsum("iic->ic", picture)[...] = (*_rgb(_MAIN), 0)
-    opacity = np.sqrt(shares)
-    np.einsum("ii->i", opacity)[...] **= 2
+    opacity = np.cbrt(shares)
+    np.einsum("ii->i", opacity)[...] **= 3
     picture[..., 3] = np.round(opacity * 255)
     return picture
 

@@ -85,7 +85,7 @@ def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     parts, counts = tables.class_counts(inputs.manifest)
     context = {
         "run": inputs,
-        "part_titles": _PART_TITLES,
+        "part_titles": {part: part.capitalize() for part in inputs.evaluation["splits"]} | _PART_TITLES,
         "style": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_digest": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
@@ -138,7 +138,7 @@ def _findings(inputs: ReportInputs) -> list[Mapping[str, Any]]:
 def _measures(inputs: ReportInputs) -> dict[str, Any]:
     """Parts with the judged one first, and each measure in every part, with the gap where there is one."""
     splits = inputs.evaluation["splits"]
-    parts = [part for part in reversed(SPLITS) if part in splits]
+    parts = [part for part in reversed(SPLITS) if part in splits] + [part for part in splits if part not in SPLITS]
     gap = (inputs.evaluation.get("gap") or {}).get("train_minus_test", {})
     rows = [
         (title, [splits[part].get(key) for part in parts], gap.get(key))

@@ -15,19 +15,19 @@ SPLITS = ("train", "val", "test")
 
 
 def judged_part(evaluation: Mapping[str, Any]) -> str:
-    """The part whose figures count: `test`, else `val`, else `train`.
+    """The part whose figures count: `test`, else `val`, else `train`, else the first there is.
 
     Raises:
-        ValueError: if the evaluation holds none of them.
+        ValueError: if the evaluation holds no part.
 
     Example:
         >>> judged_part({"splits": {"train": {}, "val": {}}})
         'val'
     """
-    for name in reversed(SPLITS):
-        if name in evaluation["splits"]:
-            return name
-    raise ValueError(f"The splits of an evaluation must name one of {SPLITS}. Got {list(evaluation['splits'])}.")
+    names = list(evaluation["splits"])
+    if not names:
+        raise ValueError("The splits of an evaluation must hold at least one part. Got none.")
+    return next((name for name in reversed(SPLITS) if name in names), names[0])
 
 
 class ManifestRow(Protocol):
@@ -67,6 +67,23 @@ class PredictionRow:
     label: str
     predicted: str
     probabilities: Mapping[str, float]
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> PredictionRow:
+        """A line of `predictions.csv` as `csv.DictReader` gives it.
+
+        Raises:
+            KeyError: if a column is missing.
+            ValueError: if a probability is no number.
+
+        Example:
+            >>> line = {"path": "a.jpg", "split": "test", "label": "x", "predicted": "y", "p_x": "0.2", "p_y": "0.8"}
+            >>> PredictionRow.from_fields(line).confidence
+            0.8
+        """
+        probabilities = {key.removeprefix("p_"): float(text) for key, text in fields.items() if key.startswith("p_")}
+        named = {key: fields[key] for key in ("path", "split", "label", "predicted")}
+        return cls(**named, probabilities=probabilities)
 
     @property
     def confidence(self) -> float:

@@ -39,7 +39,7 @@ def _how_good(inputs: ReportInputs) -> Sentence:
         "test": "photos that no choice has seen",
         "val": "validation photos, which were seen by choices,",
         "train": "its own training photos",
-    }[inputs.judged]
+    }.get(inputs.judged, f"photos of “{inputs.judged}”")
     text = f"On {photos} the model names the right one of {count(len(inputs.classes), 'class', 'classes')} "
     return Sentence(text=f"{text}in {percent(accuracy['value'])} of cases ({percent_bounds(accuracy)}).")
 
@@ -85,7 +85,7 @@ def _data_must_be_fixed(inputs: ReportInputs) -> Sentence | None:
 
 
 def _no_test_part(inputs: ReportInputs) -> Sentence | None:
-    if inputs.judged == "test":
+    if inputs.judged not in ("val", "train"):
         return None
     return Sentence(text="Set photos aside for a test part before you rely on these figures.", section="data")
 

@@ -119,7 +119,7 @@ def confusion(inputs: ReportInputs) -> Confusion:
 
 def _cell(n: int, total: int, *, right: bool) -> Cell:
     share = n / total if total else 0.0
-    return Cell(n=n, right=right, heat=round(share if right else share**0.5, 3))  # rare errors must be seen
+    return Cell(n=n, right=right, heat=round(share if right else share ** (1 / 3), 3))  # rare errors must be seen
 
 
 def history_rows(history: Sequence[Mapping[str, Any]]) -> tuple[HistoryRow, ...]:
