@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from topwork.data.container import Limits, Refused, open_picture, why_it_failed
-from topwork.data.jpeg import lacks_only_its_end
+from topwork.data.jpeg import lacks_only_its_end, zeros_replace_its_end
 from topwork.data.pixels import rgb_pixels
 from topwork.data.sniff import EXTENSIONS, HEAD_BYTES, picture_format, why_not_a_picture
 from topwork.errors import DecodeError
@@ -144,6 +144,8 @@ def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> 
     image, full = open_picture(data, container, limits, target)
     notes: list[str] = []
     try:
+        if container == "JPEG" and zeros_replace_its_end(data):
+            raise OSError("truncated: zeros in place of its end")
         image.load()
     except OSError as error:
         if container != "JPEG" or "truncated" not in str(error):

@@ -46,9 +46,8 @@ class ScanIndex:
         entry = self._old.get(name)
         if not isinstance(entry, list) or len(entry) != 2 or entry[0] != _stamp(status):
             return None
-        try:
-            known = Fingerprint(**{**entry[1], "warnings": tuple(entry[1]["warnings"])})
-        except (TypeError, KeyError):
+        known = _restored(entry[1])
+        if known is None:
             return None
         with self._lock:
             self._new[name] = entry
@@ -74,6 +73,17 @@ class ScanIndex:
 
 def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _restored(facts: Any) -> Fingerprint | None:
+    try:
+        known = Fingerprint(**{**facts, "warnings": tuple(facts["warnings"])})
+    except (TypeError, KeyError):
+        return None
+    numbers = (known.bytes, known.width, known.height, known.phash)
+    texts = (known.sha256, *known.warnings)
+    intact = all(type(number) is int for number in numbers) and all(isinstance(text, str) for text in texts)
+    return known if intact and len(known.sha256) == 64 else None
 
 
 def _load(path: Path) -> dict[str, Any]:
