@@ -138,8 +138,8 @@ def _training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(7.8, 5.0), layout="constrained")
     grid = figure.subplots(2, len(phases), sharex="col", sharey="row", squeeze=False, width_ratios=widths)
     for column, (phase, rows) in enumerate(phases.items()):
-        _curve(grid[0][column], rows, "loss")
-        _curve(grid[1][column], rows, "accuracy")
+        _curve(grid[0][column], rows, key="loss")
+        _curve(grid[1][column], rows, key="accuracy")
         grid[0][column].set_title(f"Phase {phase}")
         grid[1][column].set_xlabel("epoch")
         _whole_epochs(grid[1][column], rows)
@@ -149,7 +149,7 @@ def _training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
     epochs = [row["epoch"] for row in rows]
     for part, colour, marker in (("train", _TRAIN, "s"), ("val", _MAIN, "o")):
         values = [_or_nan((row.get(part) or {}).get(key)) for row in rows]
@@ -186,7 +186,7 @@ def _confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.set_xlim(-0.5, len(classes) - 0.5)
     axes.set_ylim(len(classes) - 0.5, -0.5)
     if len(classes) <= _MOST_CELLS:
-        _cells(axes, matrix, shares)
+        _cells(axes, matrix, shares=shares)
         axes.set_xticks(range(len(classes)), classes, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(classes)), classes)
         axes.tick_params(labelcolor=_INK, labelsize=10 if len(classes) <= 10 else 8)
@@ -198,7 +198,7 @@ def _confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def _cells(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
+def _cells(axes: Axes, matrix: np.ndarray, *, shares: np.ndarray) -> None:
     size = 12 if len(matrix) <= 10 else 7
     for true, predicted in np.ndindex(*matrix.shape):
         count, share = int(matrix[true, predicted]), float(shares[true, predicted])

@@ -40,7 +40,7 @@ def _how_good(inputs: ReportInputs) -> Sentence:
         "val": "validation photos, which were seen by choices,",
         "train": "its own training photos",
     }.get(inputs.judged, f"photos of “{inputs.judged}”")
-    text = f"On {photos} the model names the right one of {count(len(inputs.classes), 'class', 'classes')} "
+    text = f"On {photos} the model names the right one of {count(len(inputs.classes), 'class', plural='classes')} "
     return Sentence(text=f"{text}in {percent(accuracy['value'])} of cases ({percent_bounds(accuracy)}).")
 
 

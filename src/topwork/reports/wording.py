@@ -96,7 +96,7 @@ def percent_bounds(interval: Mapping[str, Any]) -> str:
     return f"{ends}, {n}" if n else ends
 
 
-def count(n: int, noun: str, plural: str | None = None) -> str:
+def count(n: int, noun: str, *, plural: str | None = None) -> str:
     """A number of things.
 
     Example:
