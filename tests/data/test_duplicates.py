@@ -41,9 +41,7 @@ FAR = [0x0123456789ABCDEF, 0xFEDCBA9876543210, 0x5555555555555555, 0x00000000FFF
     distance=st.integers(0, 63),
 )
 @settings(deadline=None)
-def test_near_pairs_are_those_of_brute_force(
-    hashes: np.ndarray, flips: list[tuple[int, int]], distance: int
-) -> None:
+def test_near_pairs_are_those_of_brute_force(hashes: np.ndarray, flips: list[tuple[int, int]], distance: int) -> None:
     near = [int(hashes[at % len(hashes)]) ^ (bits & bits >> 1 & bits >> 2) for at, bits in flips if len(hashes)]
     values = np.unique(np.array([*hashes.tolist(), *near], np.uint64))
     expected = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -69,11 +69,8 @@ class Manifest:
 
     def write_csv(self, path: Path) -> None:
         """Replace `path` by columns `path,label,split,group,sha256`, UTF-8, in one step."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(astuple(row) for row in self.rows)
-        write_text(path, text.getvalue())
+        lines = [_COLUMNS, *(astuple(row) for row in self.rows)]
+        write_text(path, "".join(_csv_line(line) for line in lines))
 
     @classmethod
     def read_csv(cls, path: Path, *, root: Path) -> Manifest:
@@ -97,3 +94,9 @@ class Manifest:
                 what = f"Row {number} of {name} must have {len(_COLUMNS)} values and a split of {', '.join(PARTS)}."
                 raise DataError(f"{what} Got {','.join(line)[:80]}.", fix=fix)
         return cls(root, tuple(Row(*line) for line in lines))
+
+
+def _csv_line(values: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # quotes only what its own line end contains
+    return text.getvalue().removesuffix("\r\n") + "\n"
