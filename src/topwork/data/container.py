@@ -62,13 +62,13 @@ class Limits:
 class Refused(Exception):
     """A file cannot become a picture: the `kind` of the DecodeError, what it is, what to do."""
 
-    def __init__(self, kind: str, what: str, fix: str) -> None:
+    def __init__(self, kind: str, what: str, *, fix: str) -> None:
         super().__init__(what)
         self.kind, self.what, self.fix = kind, what, fix
 
 
 def open_picture(
-    data: bytes, container: str, limits: Limits, target: int | None
+    data: bytes, container: str, *, limits: Limits, target: int | None
 ) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     """Read the header, choose the scale, and refuse what would cost too much; no pixel is decoded.
 
@@ -86,31 +86,32 @@ def open_picture(
         Exception: whatever Pillow raises for a broken header.
     """
     if container == "WEBP":  # its decoder reserves the canvas when it opens the file
-        _check_pixels(*_webp_size(data), limits)
+        _check_pixels(_webp_size(data), limits)
     if container in ("AVIF", "HEIC") and _boxes_end(data) > len(data):  # the decoders would fill the rest with grey
         what = f"a truncated {container} file ({len(data):,} of {_boxes_end(data):,} bytes)"
-        raise Refused("truncated", what, _AGAIN)
+        raise Refused("truncated", what, fix=_AGAIN)
     image = _heic(data) if container == "HEIC" else _OPENERS[container](io.BytesIO(data))
     width, height = image.size
-    _check_pixels(width, height, limits)
+    _check_pixels(image.size, limits)
     progressive = bool(container == "JPEG" and image.info.get("progressive"))
-    scale = _draft(image, container, target)
-    need = _bytes_needed(image, container, scale, progressive)
+    scale = _draft(image, target) if container == "JPEG" else 1
+    # a progressive JPEG is held as coefficients of the full size: 2 bytes for each of 3 channels
+    need = _bytes_needed(image, container, coefficients=6 * scale**2 if progressive else 0)
     if need > limits.memory:
         megapixels = width * height / 1e6
         what = f"{width}x{height} = {megapixels:.0f} megapixels that need {need / 1e6:.0f} MB to decode"
-        raise Refused("too-many-pixels", what, _SMALLER)
+        raise Refused("too-many-pixels", what, fix=_SMALLER)
     if progressive and (scans := count_scans(data)) > limits.scans:
-        raise Refused("too-many-scans", f"a JPEG of {scans} scans, more than {limits.scans}", "save it again.")
+        raise Refused("too-many-scans", f"a JPEG of {scans} scans, more than {limits.scans}", fix="save it again.")
     if container in _COUNTS_FRAMES and (frames := getattr(image, "n_frames", 1)) > limits.frames:
-        raise Refused("too-many-frames", f"an animation of {frames} frames, more than {limits.frames}", _SMALLER)
+        raise Refused("too-many-frames", f"an animation of {frames} frames, more than {limits.frames}", fix=_SMALLER)
     return image, (width, height)
 
 
-def _draft(image: ImageFile.ImageFile, container: str, target: int | None) -> int:
+def _draft(image: ImageFile.ImageFile, target: int | None) -> int:
     """Have libjpeg scale by 1/8, 1/4 or 1/2 while the short side stays >= 2 x target."""
     width, height = image.size
-    if container == "JPEG" and target is not None:
+    if target is not None:
         for scale in (8, 4, 2):
             if min(width, height) >= 2 * target * scale:
                 image.draft(image.mode, (width // scale, height // scale))
@@ -118,18 +119,18 @@ def _draft(image: ImageFile.ImageFile, container: str, target: int | None) -> in
     return 1
 
 
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
+def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
     if width * height > limits.pixels:
         what = f"{width}x{height} pixels, more than {limits.pixels / 1e6:.0f} megapixels"
-        raise Refused("too-many-pixels", what, _SMALLER)
+        raise Refused("too-many-pixels", what, fix=_SMALLER)
 
 
-def _bytes_needed(image: ImageFile.ImageFile, container: str, scale: int, progressive: bool) -> int:
+def _bytes_needed(image: ImageFile.ImageFile, container: str, *, coefficients: int) -> int:
     """Forecast of the peak: the decoder's own buffers + Pillow's picture + RGB out; measured to hold."""
     width, height = image.size
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 8, "I;16B": 8, "I": 24, "F": 24}.get(image.mode, 4)
-    # a progressive JPEG is held as coefficients of the full size: 2 bytes for each of 3 channels
-    decoder = {"WEBP": 12, "AVIF": 8, "HEIC": 8}.get(container, 6 * scale**2 if progressive else 0)
+    decoder = {"WEBP": 12, "AVIF": 8, "HEIC": 8}.get(container, coefficients)
     return width * height * (decoder + stored + 3)
 
 
@@ -149,23 +150,23 @@ def _heic(data: bytes) -> ImageFile.ImageFile:
         from pillow_heif.as_plugin import HeifImageFile
     except ImportError:
         fix = 'pip install "topwork[heic]", or convert it to JPEG.'
-        raise Refused("heic-support-missing", "a HEIC photo, and pillow-heif is not installed", fix) from None
+        raise Refused("heic-support-missing", "a HEIC photo, and pillow-heif is not installed", fix=fix) from None
     opener: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
     return opener(io.BytesIO(data))
 
 
-def why_it_failed(error: Exception, data: bytes, container: str) -> Refused:
+def why_it_failed(error: Exception, data: bytes, *, container: str) -> Refused:
     """The refusal for whatever a decoder raised."""
     reason = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedMode):
-        return Refused("unsupported-mode", f"a {container} file in colour mode {reason}", "convert it to RGB.")
+        return Refused("unsupported-mode", f"a {container} file in colour mode {reason}", fix="convert it to RGB.")
     if isinstance(error, Image.DecompressionBombError):
-        return Refused("too-many-pixels", f"a {container} file of too many pixels", _SMALLER)
+        return Refused("too-many-pixels", f"a {container} file of too many pixels", fix=_SMALLER)
     if "Decompressed data too large" in reason or "MAX_TEXT_MEMORY" in reason:
-        return Refused("decompression-bomb", f"a {container} file with a text block that expands too far", _AGAIN)
+        return Refused("decompression-bomb", f"a {container} file with a text block that expands too far", fix=_AGAIN)
     if isinstance(error, EOFError) or "truncated" in reason.lower() or _ends_early(data, container):
-        return Refused("truncated", f"a truncated {container} file ({reason})", _AGAIN)
-    return Refused("corrupt", f"a damaged {container} file ({reason})", _AGAIN)
+        return Refused("truncated", f"a truncated {container} file ({reason})", fix=_AGAIN)
+    return Refused("corrupt", f"a damaged {container} file ({reason})", fix=_AGAIN)
 
 
 def _ends_early(data: bytes, container: str) -> bool:

@@ -88,16 +88,16 @@ def decode_bytes(data: bytes, *, name: str = "bytes", target: int | None = None,
         if container is None:
             raise _foreign(head)
         try:
-            decoded = _decode(data, container, target, limits)
+            decoded = _decode(data, container, target=target, limits=limits)
         except Warning:
             # someone turned warnings into errors, and Pillow warns about EXIF blocks that must never be fatal
             with _ONE_AT_A_TIME, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                decoded = _decode(data, container, target, limits)
+                decoded = _decode(data, container, target=target, limits=limits)
     except Refused as refused:
         raise _decode_error(name, refused) from None
     except Exception as error:  # decoders of eight formats raise whatever they like on hostile bytes
-        raise _decode_error(name, why_it_failed(error, data, container or "unknown")) from error
+        raise _decode_error(name, why_it_failed(error, data, container=container or "unknown")) from error
     ending = os.path.splitext(name)[1]
     if EXTENSIONS.get(ending.lower(), container) == container:
         return decoded
@@ -124,7 +124,7 @@ def read_file(path: Path | str, *, name: str, limits: Limits = _LIMITS) -> bytes
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise Refused("not-a-file", "a folder or a device, not a file", "name a picture file.")
+            raise Refused("not-a-file", "a folder or a device, not a file", fix="name a picture file.")
         if status.st_size > limits.bytes:
             raise _too_many_bytes(status.st_size, limits)
         with open(path, "rb") as stream:
@@ -133,15 +133,15 @@ def read_file(path: Path | str, *, name: str, limits: Limits = _LIMITS) -> bytes
         raise _decode_error(name, refused) from None
     except FileNotFoundError:
         gone = "a link that points to nothing" if os.path.islink(path) else "no such file"
-        raise _decode_error(name, Refused("missing", gone, "check the path, or restore the file.")) from None
+        raise _decode_error(name, Refused("missing", gone, fix="check the path, or restore the file.")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        no_access = Refused("no-access", f"an error while reading ({reason})", "check the file's permissions.")
+        no_access = Refused("no-access", f"an error while reading ({reason})", fix="check the file's permissions.")
         raise _decode_error(name, no_access) from error
 
 
-def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> Decoded:
-    image, full = open_picture(data, container, limits, target)
+def _decode(data: bytes, container: str, *, target: int | None, limits: Limits) -> Decoded:
+    image, full = open_picture(data, container, limits=limits, target=target)
     notes: list[str] = []
     try:
         if container == "JPEG" and zeros_replace_its_end(data):
@@ -150,7 +150,7 @@ def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> 
     except OSError as error:
         if container != "JPEG" or "truncated" not in str(error):
             raise
-        image = _mended(data, target, limits, error)
+        image = _mended(data, error, target=target, limits=limits)
         notes.append("the end marker was missing; every pixel is there")
     if container != "JPEG":
         full = image.size  # TIFF turns itself upright while loading; HEIC knows its size only then
@@ -162,11 +162,11 @@ def _decode(data: bytes, container: str, target: int | None, limits: Limits) -> 
     return Decoded(pixels=upright, width=width, height=height, warnings=(*notes, *more), mode=mode)
 
 
-def _mended(data: bytes, target: int | None, limits: Limits, error: OSError) -> ImageFile.ImageFile:
+def _mended(data: bytes, error: OSError, *, target: int | None, limits: Limits) -> ImageFile.ImageFile:
     """The picture of a JPEG whose only fault is the missing end marker; else the error."""
 
     def load(content: bytes) -> ImageFile.ImageFile:
-        image, _ = open_picture(content, "JPEG", limits, target)
+        image, _ = open_picture(content, "JPEG", limits=limits, target=target)
         image.load()
         return image
 
@@ -204,7 +204,7 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _too_many_bytes(size: int, limits: Limits) -> Refused:
-    return Refused("too-many-bytes", f"{size:,} bytes, more than {limits.bytes:,}", "save the picture smaller.")
+    return Refused("too-many-bytes", f"{size:,} bytes, more than {limits.bytes:,}", fix="save the picture smaller.")
 
 
 def _foreign(head: bytes) -> Refused:
@@ -215,7 +215,7 @@ def _foreign(head: bytes) -> Refused:
         "html": "download the photo again; the server sent a page instead.",
         "empty": "restore the file, or delete it.",
     }
-    return Refused(why.kind, why.what, fixes.get(why.kind, "remove it from the photos."))
+    return Refused(why.kind, why.what, fix=fixes.get(why.kind, "remove it from the photos."))
 
 
 def _decode_error(name: str, refused: Refused) -> DecodeError:

@@ -85,13 +85,13 @@ def near_pairs(hashes: NDArray[np.uint64], *, max_distance: int) -> NDArray[np.i
     edges = np.linspace(0, 64, max_distance + 2).astype(np.uint64)
     for low, high in pairwise(edges):
         piece = (unique >> low) & np.uint64((1 << int(high - low)) - 1)
-        found.extend(first[pair] for pair in _close_in_piece(unique, piece, max_distance))
+        found.extend(first[pair] for pair in _close_in_piece(unique, piece, max_distance=max_distance))
     pairs = np.sort(np.concatenate(found).astype(np.int64).reshape(-1, 2), axis=1)
     return np.unique(pairs, axis=0)
 
 
 def _close_in_piece(
-    hashes: NDArray[np.uint64], piece: NDArray[np.uint64], max_distance: int
+    hashes: NDArray[np.uint64], piece: NDArray[np.uint64], *, max_distance: int
 ) -> Iterator[NDArray[np.int64]]:
     """Close pairs among hashes whose piece is equal: sorted by piece, each against the next, the one after, and on."""
     order = np.argsort(piece, kind="stable")
@@ -138,12 +138,12 @@ def duplicate_findings(records: Sequence[ImageRecord], *, max_distance: int = NE
     for copies in _by(records, "sha256"):
         findings += _about_copies(copies)
     for members in _by(records, "group"):
-        findings += _leak(members, "error", f"group {members[0].group}")
+        findings += _leak(members, "error", what=f"group {members[0].group}")
     for group in group_duplicates(records, max_distance=max_distance):
         if len({record.sha256 for record in group}) > 1:
             findings.append(_near(group))
-            if not any(_leak(copies, "error", "") for copies in _by(group, "sha256")):
-                findings += _leak(group, "warning", "look-alikes")
+            if not any(_leak(copies, "error", what="") for copies in _by(group, "sha256")):
+                findings += _leak(group, "warning", what="look-alikes")
     return tuple(findings)
 
 
@@ -160,7 +160,7 @@ def _paths(group: Sequence[ImageRecord]) -> tuple[str, ...]:
 
 def _about_copies(copies: Sequence[ImageRecord]) -> list[Finding]:
     labels = sorted({record.label for record in copies if record.label})
-    found = _leak(copies, "error", "the same picture")
+    found = _leak(copies, "error", what="the same picture")
     if len(labels) > 1:
         evidence = f"the same picture stands under {' and '.join(labels)}."
         remedy = "keep it under the right label, delete the others."
@@ -182,7 +182,7 @@ def _about_copies(copies: Sequence[ImageRecord]) -> list[Finding]:
     ]
 
 
-def _leak(group: Sequence[ImageRecord], severity: Severity, what: str) -> list[Finding]:
+def _leak(group: Sequence[ImageRecord], severity: Severity, *, what: str) -> list[Finding]:
     parts = [part for part in ("train", "val", "test") if any(record.split == part for record in group)]
     if len(parts) < 2:
         return []

@@ -158,7 +158,7 @@ def label_by_folder(root: Path, paths: tuple[str, ...]) -> tuple[list[Candidate]
     homeless = [path for path in homeless if os.path.splitext(path)[1].lower() in EXTENSIONS]
     outside = [path for path in outside if os.path.splitext(path)[1].lower() in EXTENSIONS]
     if not candidates:
-        raise _no_classes(root, paths, homeless)
+        raise _no_classes(root, other=paths[0], loose=len(homeless))
     return candidates, [*_left_out("no_class", homeless), *_left_out("outside_parts", outside)]
 
 
@@ -175,11 +175,11 @@ def _parts(paths: tuple[str, ...]) -> dict[str, str]:
     return parts if holds_folders and (alone or len(set(parts.values())) > 1) else {}
 
 
-def _no_classes(root: Path, paths: tuple[str, ...], homeless: list[str]) -> DataError:
-    if homeless:
-        what = f"The photos of {printable(root)} must lie in class folders. Got {len(homeless)} directly in it."
+def _no_classes(root: Path, *, other: str, loose: int) -> DataError:
+    if loose:
+        what = f"The photos of {printable(root)} must lie in class folders. Got {loose} directly in it."
     else:
-        what = f"The folder {printable(root)} must hold class folders of photos. Got other files, such as {paths[0]}."
+        what = f"The folder {printable(root)} must hold class folders of photos. Got other files, such as {other}."
     return DataError(what, fix=_LAYOUT)
 
 

@@ -93,7 +93,7 @@ def scan(source: str | Path, *, workers: int = 2, progress: Progress = silent) -
     outcomes: list[_Outcome] = []
     progress.step("scan", 0, len(listing.candidates))
     try:
-        for outcome in _examine_all(listing, index, workers):
+        for outcome in _examine_all(listing, index, workers=workers):
             outcomes.append(outcome)
             if len(outcomes) % _PER_STEP == 0 or len(outcomes) == len(listing.candidates):
                 progress.step("scan", len(outcomes), len(listing.candidates))
@@ -117,13 +117,13 @@ def list_images(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _examine_all(listing: Listing, index: ScanIndex, workers: int) -> Iterator[_Outcome]:
+def _examine_all(listing: Listing, index: ScanIndex, *, workers: int) -> Iterator[_Outcome]:
     """Outcomes in the order of the candidates; a bounded number is under way at once."""
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="scan")
     window: deque[Future[_Outcome]] = deque()
     try:
         for candidate in listing.candidates:
-            window.append(pool.submit(_examine, candidate, listing, index))
+            window.append(pool.submit(_examine, candidate, listing, index=index))
             if len(window) >= 8 * max(1, workers):
                 yield window.popleft().result()
         while window:
@@ -132,7 +132,7 @@ def _examine_all(listing: Listing, index: ScanIndex, workers: int) -> Iterator[_
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for the files ahead
 
 
-def _examine(candidate: Candidate, listing: Listing, index: ScanIndex) -> _Outcome:
+def _examine(candidate: Candidate, listing: Listing, *, index: ScanIndex) -> _Outcome:
     full = listing.root / candidate.path
     try:
         status = os.stat(full)
@@ -147,7 +147,7 @@ def _examine(candidate: Candidate, listing: Listing, index: ScanIndex) -> _Outco
     except DecodeError as error:
         return error
     if status:
-        index.add(candidate.path, status, found)
+        index.add(candidate.path, found, status=status)
     return found
 
 
@@ -175,14 +175,14 @@ def _gather(listing: Listing, outcomes: Sequence[_Outcome]) -> Scan:
         else:
             unreadable.append((candidate.path, outcome))
     classes = tuple(sorted({record.label for record in records if record.label}))
-    _check_classes(listing, classes, unreadable)
+    _check_classes(listing, classes, unreadable=unreadable)
     findings = [*listing.findings, *_unreadable(unreadable), *_others(others), *_odd(odd)]
-    findings += _empty_classes(listing.candidates, classes, others)
+    findings += _empty_classes(listing.candidates, classes, others=others)
     findings += _small_classes(records)
     return Scan(root=listing.root, name=listing.name, records=tuple(records), findings=tuple(findings), classes=classes)
 
 
-def _check_classes(listing: Listing, classes: Sequence[str], unreadable: Sequence[tuple[str, DecodeError]]) -> None:
+def _check_classes(listing: Listing, classes: Sequence[str], *, unreadable: Sequence[tuple[str, DecodeError]]) -> None:
     where, first = printable(listing.root), listing.candidates[0].path
     if len(classes) == 1:
         what = f"The photos of {where} must belong to at least two classes. Got only {classes[0]}."
@@ -220,7 +220,9 @@ def _odd(odd: dict[str, list[str]]) -> Iterator[Finding]:
         yield Finding(kind="odd_file", severity="info", files=tuple(files), evidence=evidence, remedy=remedy)
 
 
-def _empty_classes(candidates: Sequence[Candidate], classes: Sequence[str], others: Sequence[str]) -> Iterator[Finding]:
+def _empty_classes(
+    candidates: Sequence[Candidate], classes: Sequence[str], *, others: Sequence[str]
+) -> Iterator[Finding]:
     not_photos = set(others)
     meant = {candidate.label for candidate in candidates if candidate.path not in not_photos}
     for label in sorted(meant - set(classes)):

@@ -53,7 +53,7 @@ class ScanIndex:
             self._new[name] = entry
         return known
 
-    def add(self, name: str, status: os.stat_result, found: Fingerprint) -> None:
+    def add(self, name: str, found: Fingerprint, *, status: os.stat_result) -> None:
         """Remember a file; `status` must be older than the reading of it."""
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED_NS:
             return

@@ -60,10 +60,10 @@ def split(scan: Scan, *, shares: Sequence[float], seed: int) -> Manifest:
         carved = {"train", "val"} if given == {"test"} else {"train"}
         wanted = {part: share for part, share in wanted.items() if part in carved}
     pool = [record for record in scan.records if record.split not in given]
-    parts = _deal(_groups(pool, keys), wanted, seed)
+    parts = _deal(_groups(pool, keys), wanted, seed=seed)
     fixed = {record.path: record.split for record in scan.records if record.split in given}
-    manifest = _manifest(scan, keys, {path: fixed.get(path) or parts[key] for path, key in keys.items()})
-    _check(manifest, scan, {"train", *wanted, *(part for part in given if part)})
+    manifest = _manifest(scan, keys, parts={path: fixed.get(path) or parts[key] for path, key in keys.items()})
+    _check(manifest, scan, needed={"train", *wanted, *(part for part in given if part)})
     return manifest
 
 
@@ -86,14 +86,14 @@ def folds(scan: Scan, *, k: int, seed: int, val_share: float) -> tuple[Manifest,
     if not 2 <= k <= len(groups):
         what = f"The number of folds of {scan.name} must be 2 to {len(groups)}, its groups of photos. Got {k}."
         raise DataError(what, fix="use 5.")
-    fold_of = _deal(groups, {str(fold): 1 / k for fold in range(k)}, seed)
+    fold_of = _deal(groups, {str(fold): 1 / k for fold in range(k)}, seed=seed)
     rest_shares = {"train": 1 - val_share, **({"val": val_share} if val_share > 0 else {})}
     manifests = []
     for fold in range(k):
         rest = [group for group in groups if fold_of[group.key] != str(fold)]
-        parts = {group.key: "test" for group in groups} | _deal(rest, rest_shares, seed)
-        manifest = _manifest(scan, keys, {path: parts[key] for path, key in keys.items()})
-        _check(manifest, scan, {"test", *rest_shares})
+        parts = {group.key: "test" for group in groups} | _deal(rest, rest_shares, seed=seed)
+        manifest = _manifest(scan, keys, parts={path: parts[key] for path, key in keys.items()})
+        _check(manifest, scan, needed={"test", *rest_shares})
         manifests.append(manifest)
     return tuple(manifests)
 
@@ -123,7 +123,7 @@ def _groups(records: Iterable[ImageRecord], keys: Mapping[str, str]) -> list[_Gr
     return [_Group(key, counts[key]) for key in sorted(counts)]
 
 
-def _deal(groups: Sequence[_Group], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+def _deal(groups: Sequence[_Group], shares: Mapping[str, float], *, seed: int) -> dict[str, str]:
     """Group key -> part. Largest groups first, each to the part that lacks most of its class.
 
     No part ends further than one group above its share, nor further than one below, unless it must have a photo.
@@ -152,7 +152,7 @@ def _deal(groups: Sequence[_Group], shares: Mapping[str, float], seed: int) -> d
     return dealt
 
 
-def _manifest(scan: Scan, keys: Mapping[str, str], parts: Mapping[str, str]) -> Manifest:
+def _manifest(scan: Scan, keys: Mapping[str, str], *, parts: Mapping[str, str]) -> Manifest:
     rows = [
         Row(record.path, record.label or "", parts[record.path], keys[record.path][:16], record.sha256)
         for record in sorted(scan.records, key=lambda record: record.path)
@@ -160,7 +160,7 @@ def _manifest(scan: Scan, keys: Mapping[str, str], parts: Mapping[str, str]) -> 
     return Manifest(scan.root, tuple(rows))
 
 
-def _check(manifest: Manifest, scan: Scan, needed: set[str]) -> None:
+def _check(manifest: Manifest, scan: Scan, *, needed: set[str]) -> None:
     counts = Counter(row.split for row in manifest.rows)
     empty = sorted(part for part in needed if not counts[part])
     if empty:

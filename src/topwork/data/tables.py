@@ -51,8 +51,8 @@ def read_table(table: Path) -> tuple[Path, list[Candidate], list[Finding]]:
     left_out: dict[str, list[str]] = defaultdict(list)
     kept: dict[str, Candidate] = {}
     for number, row in enumerate(rows, start=2):
-        candidate = _candidate(table, row, root, number)
-        problem = _problem(candidate, root, kept)
+        candidate = _candidate(row, root, where=f"row {number} of {printable(table)}")
+        problem = _problem(candidate, root, kept=kept)
         if problem:
             left_out[problem].append(candidate.path)
         else:
@@ -124,10 +124,10 @@ def _root(table: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return Path(base)
 
 
-def _candidate(table: Path, row: Mapping[str, Any], root: Path, number: int) -> Candidate:
+def _candidate(row: Mapping[str, Any], root: Path, *, where: str) -> Candidate:
     path, label, split = _text(row["path"]), _text(row["label"]), _text(row.get("split"))
     if split and split.lower() not in SPLIT_NAMES:
-        what = f"The split of row {number} of {printable(table)} must be train, val, test or empty. Got {split!r}."
+        what = f"The split of {where} must be train, val, test or empty. Got {split!r}."
         raise DataError(what, fix="rename it.")
     if "\\" in path and not (root / path).exists():  # written on Windows
         path = path.replace("\\", "/")
@@ -140,7 +140,7 @@ def _candidate(table: Path, row: Mapping[str, Any], root: Path, number: int) -> 
     )
 
 
-def _problem(candidate: Candidate, root: Path, kept: Mapping[str, Candidate]) -> str | None:
+def _problem(candidate: Candidate, root: Path, *, kept: Mapping[str, Candidate]) -> str | None:
     if candidate.path in kept:
         return "repeated_row" if kept[candidate.path].label == candidate.label else "label_conflict"
     full = root / candidate.path
