@@ -12,17 +12,29 @@ if TYPE_CHECKING:
     from topwork.errors import TopworkError as TopworkError
     from topwork.recipe import Recipe as Recipe
     from topwork.recipe import load_recipe as load_recipe
+    from topwork.workflow.check import check as check
+    from topwork.workflow.fit import Run as Run
+    from topwork.workflow.fit import fit as fit
+    from topwork.workflow.predict import predict as predict
+    from topwork.workflow.report import report as report
+    from topwork.workflow.split import split as split
 
 __version__ = "0.1.0"
 
 # Public name -> the module it lives in. No package or module of topwork may carry one of these names.
 _HOMES = {
     "Recipe": "topwork.recipe",
+    "Run": "topwork.workflow.fit",
     "TopworkError": "topwork.errors",
+    "check": "topwork.workflow.check",
+    "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
+    "predict": "topwork.workflow.predict",
+    "report": "topwork.workflow.report",
+    "split": "topwork.workflow.split",
 }
 
-__all__ = ["Recipe", "TopworkError", "load_recipe"]
+__all__ = ["Recipe", "Run", "TopworkError", "check", "fit", "load_recipe", "predict", "report", "split"]
 
 
 def __getattr__(name: str) -> Any:

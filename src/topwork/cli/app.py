@@ -27,14 +27,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topwork import __version__
-from topwork.cli import backbones, cache, demo, fit, report
+from topwork.cli import backbones, cache, check, demo, fit, predict, report, split
 from topwork.errors import TopworkError
 
 __all__ = ["GROUPS", "app", "main", "run"]
 
 # Heading in `topwork --help` -> the verb modules below it, in the order of use.
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
-    "Start here": (demo, fit),
+    "Start here": (demo, fit, predict),
+    "Your photos": (check, split),
     "Look closer": (report,),
     "This machine": (backbones, cache),
 }

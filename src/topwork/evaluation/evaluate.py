@@ -3,7 +3,7 @@
 Which interval a number gets:
 
 * shares of photos (accuracy, precision and recall of a class): Wilson's; the F1 of a class: what follows from it;
-* averages over classes, ECE, NLL and Brier score: the BCa bootstrap, stratified by class;
+* averages over classes, NLL and Brier score: the BCa bootstrap, stratified by class; ECE: see `ece_interval`;
 * photos in groups (bursts of one scene, say) are not independent: then whole groups are resampled, accuracy included,
   and the per-class intervals count as many photos as the groups are worth.
 """
@@ -20,15 +20,16 @@ from topwork.digest import seed_from
 from topwork.errors import DataError
 from topwork.evaluation.scores import ClassScores, Evaluation, SplitScores
 from topwork.measures.bootstrap import Bootstrap, bootstrap, unit_numbers
-from topwork.measures.calibration import BINS, brier_terms, gap_terms, nll_terms, reliability
+from topwork.measures.calibration import BINS, brier_terms, ece_interval, gap_terms, nll_terms, reliability
 from topwork.measures.intervals import Interval, design_effect, difference, f1_interval, wilson
 from topwork.measures.metrics import ClassCounts, confusion_matrix, most_confused
 from topwork.measures.predictions import Predictions
 
 __all__ = ["Evaluation", "evaluate"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+_Flags = npt.NDArray[np.bool_]
 
 _SEEN = ("val",)  # parts that chose an epoch, a learning rate, a temperature
 _CEILINGS = {"brier": 2.0, "nll": 16.0}  # e^-16 is about the resolution of float32: what a confident error can cost
@@ -85,7 +86,10 @@ def _groups_of(name: str, part: Predictions, groups: Sequence[str] | None) -> Se
 
 
 def _resampled(part: Predictions, groups: Sequence[str] | None, *, seed: int) -> Bootstrap:
-    return bootstrap(_summands(part), _statistics(len(part.classes)), strata=part.labels, groups=groups, seed=seed)
+    summands = _summands(part)
+    whole = np.asarray(summands.sum(axis=0)).ravel()
+    statistics = _statistics(len(part.classes), whole)
+    return bootstrap(summands, statistics, strata=part.labels, groups=groups, seed=seed)
 
 
 def _summands(part: Predictions) -> Any:
@@ -108,10 +112,11 @@ def _summands(part: Predictions) -> Any:
     return sparse.csr_array((numbers, (np.tile(rows, len(entries)), columns)), shape=(len(part), 3 * k + BINS + 3))
 
 
-def _statistics(k: int) -> Callable[[Floats], dict[str, Floats]]:
-    """Sums (...,C) of `_summands` -> measures (...) by name."""
+def _statistics(k: int, whole: _Floats) -> Callable[[_Floats], dict[str, _Floats]]:
+    """Sums (...,C) of `_summands`, whose sums over all photos are `whole` (C,) -> measures (...) by name."""
+    bins = slice(3 * k, 3 * k + BINS)
 
-    def statistics(sums: Floats) -> dict[str, Floats]:
+    def statistics(sums: _Floats) -> dict[str, _Floats]:
         counts = ClassCounts(hits=sums[..., :k], guesses=sums[..., k : 2 * k], truths=sums[..., 2 * k : 3 * k])
         photos = np.maximum(sums[..., -1], 1.0)  # a split of one photo has none when that one is left out
         return {
@@ -121,7 +126,8 @@ def _statistics(k: int) -> Callable[[Floats], dict[str, Floats]]:
             "macro_precision": counts.macro_precision,
             "weighted_f1": counts.weighted_f1,
             "weighted_precision": counts.weighted_precision,
-            "ece": np.abs(sums[..., 3 * k : 3 * k + BINS]).sum(-1) / photos,
+            "ece": np.abs(sums[..., bins]).sum(-1) / photos,
+            "ece_noise": np.abs(sums[..., bins] - whole[bins]).sum(-1) / photos,
             "nll": sums[..., -3] / photos,
             "brier": sums[..., -2] / photos,
         }
@@ -130,16 +136,22 @@ def _statistics(k: int) -> Callable[[Floats], dict[str, Floats]]:
 
 
 def _scores(name: str, part: Predictions, *, groups: Sequence[str] | None, sampled: Bootstrap) -> SplitScores:
-    found = {measure: sampled.interval(measure, ceiling=_CEILINGS.get(measure, 1.0)) for measure in sampled.values}
+    plain = sampled.values.keys() - {"ece", "ece_noise"}
+    found = {measure: sampled.interval(measure, ceiling=_CEILINGS.get(measure, 1.0)) for measure in plain}
     if groups is None:
         found["accuracy"] = wilson(int(part.correct.sum()), len(part))
-    matrix = confusion_matrix(part.labels, part.predicted, classes=len(part.classes))
+    predicted = part.predicted
+    matrix = confusion_matrix(part.labels, predicted, classes=len(part.classes))
     unit_of = None if groups is None else unit_numbers(groups)
     return SplitScores(
         **found,
+        ece=ece_interval(sampled),
         macro_recall=found["balanced_accuracy"],  # the same number by definition, so the same interval
         weighted_recall=found["accuracy"],
-        per_class={label: _class_scores(part, number, unit_of=unit_of) for number, label in enumerate(part.classes)},
+        per_class={
+            label: _class_scores(predicted == number, part.labels == number, unit_of=unit_of)
+            for number, label in enumerate(part.classes)
+        },
         confusion_matrix=tuple(tuple(map(int, row)) for row in matrix),
         most_confused=tuple(most_confused(matrix, part.classes)),
         reliability=reliability(part),
@@ -147,12 +159,11 @@ def _scores(name: str, part: Predictions, *, groups: Sequence[str] | None, sampl
     )
 
 
-def _class_scores(part: Predictions, number: int, *, unit_of: Ints | None) -> ClassScores:
-    guess, truth = part.predicted == number, part.labels == number
+def _class_scores(guess: _Flags, truth: _Flags, *, unit_of: _Ints | None) -> ClassScores:
     hit, either = guess & truth, guess | truth
     hits = int(hit.sum())
 
-    def effect(trials: npt.NDArray[np.bool_]) -> float:
+    def effect(trials: _Flags) -> float:
         if unit_of is None:
             return 1.0
         return design_effect(_sums(unit_of, hit), _sums(unit_of, trials))
@@ -165,7 +176,7 @@ def _class_scores(part: Predictions, number: int, *, unit_of: Ints | None) -> Cl
     )
 
 
-def _sums(unit_of: Ints, chosen: npt.NDArray[np.bool_]) -> Floats:
+def _sums(unit_of: _Ints, chosen: _Flags) -> _Floats:
     return np.asarray(np.bincount(unit_of, weights=chosen), dtype=np.float64)
 
 

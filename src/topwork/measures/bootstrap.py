@@ -18,9 +18,9 @@ from topwork.measures.intervals import Interval, wilson
 
 __all__ = ["Bootstrap", "bootstrap", "unit_numbers"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Statistics = Callable[[Floats], Mapping[str, Floats]]
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+_Statistics = Callable[[_Floats], Mapping[str, _Floats]]
 """Sums (..., C) -> measures (...) by name."""
 
 _RESAMPLES = 2000
@@ -42,8 +42,8 @@ class Bootstrap:
     """
 
     values: Mapping[str, float]
-    draws: Mapping[str, Floats]
-    influence: Mapping[str, Floats]
+    draws: Mapping[str, _Floats]
+    influence: Mapping[str, _Floats]
     photos: int
     effective: float
 
@@ -90,9 +90,9 @@ class Bootstrap:
 
 def bootstrap(
     summands: Any,
-    statistics: Statistics,
+    statistics: _Statistics,
     *,
-    strata: Ints,
+    strata: _Ints,
     groups: Sequence[str] | None = None,
     resamples: int = _RESAMPLES,
     seed: int = 0,
@@ -130,13 +130,13 @@ def bootstrap(
     )
 
 
-def unit_numbers(groups: Sequence[str]) -> Ints:
+def unit_numbers(groups: Sequence[str]) -> _Ints:
     """Numbers (N,) from 0, equal where the names of N photos' groups are; an empty name is a group of its own."""
     names = [f"g{group}" if group else f"p{position}" for position, group in enumerate(groups)]
     return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 
-def _bca(value: float, draws: Floats, *, influence: Floats, confidence: float) -> tuple[float, float]:
+def _bca(value: float, draws: _Floats, *, influence: _Floats, confidence: float) -> tuple[float, float]:
     below = (np.count_nonzero(draws < value) + np.count_nonzero(draws <= value)) / (2 * len(draws))
     bias = _NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws))))
     scale = float((influence**2).sum()) ** 1.5
@@ -150,7 +150,7 @@ def _bca(value: float, draws: Floats, *, influence: Floats, confidence: float) -
     return float(low), float(high)
 
 
-def _units(strata: Ints, groups: Sequence[str] | None) -> tuple[Ints, Ints]:
+def _units(strata: _Ints, groups: Sequence[str] | None) -> tuple[_Ints, _Ints]:
     """The unit (N,) of each photo and the stratum (U,) of each unit; units are ordered by stratum."""
     unit_of = np.arange(len(strata)) if groups is None else unit_numbers(groups)
     pairs, photos_of = np.unique(np.stack([unit_of, strata]), axis=1, return_counts=True)  # (2,P): unit, stratum
@@ -163,7 +163,7 @@ def _units(strata: Ints, groups: Sequence[str] | None) -> tuple[Ints, Ints]:
     return place[unit_of], np.asarray(strata_of[by_stratum], dtype=np.int64)
 
 
-def _merged(unit_of: Ints, strata_of: Ints, *, rng: np.random.Generator) -> tuple[Ints, Ints]:
+def _merged(unit_of: _Ints, strata_of: _Ints, *, rng: np.random.Generator) -> tuple[_Ints, _Ints]:
     """At most about 20,000 units; the share of each stratum stays, and small strata are not merged below 20 units."""
     if len(strata_of) <= _MOST_UNITS:
         return unit_of, strata_of
@@ -178,8 +178,8 @@ def _merged(unit_of: Ints, strata_of: Ints, *, rng: np.random.Generator) -> tupl
 
 
 def _draws(
-    sums: Any, statistics: Statistics, *, sizes: Ints, resamples: int, rng: np.random.Generator
-) -> dict[str, Floats]:
+    sums: Any, statistics: _Statistics, *, sizes: _Ints, resamples: int, rng: np.random.Generator
+) -> dict[str, _Floats]:
     units, columns = sums.shape
     starts, size_of = np.repeat(np.cumsum(sizes) - sizes, sizes), np.repeat(sizes, sizes)
     step = max(1, _NUMBERS // max(units, columns))
@@ -193,14 +193,14 @@ def _draws(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _left_out(sums: Any, whole: Floats, *, statistics: Statistics) -> dict[str, Floats]:
+def _left_out(sums: Any, whole: _Floats, *, statistics: _Statistics) -> dict[str, _Floats]:
     units, columns = sums.shape
     step = max(1, _NUMBERS // columns)
     parts = [statistics(whole - sums[first : first + step].toarray()) for first in range(0, units, step)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _influence(left_out: Floats, strata_of: Ints, sizes: Ints) -> Floats:
+def _influence(left_out: _Floats, strata_of: _Ints, sizes: _Ints) -> _Floats:
     """(n-1)/n (mean - value without the unit) within each stratum of n units; 0 where the unit is alone."""
     means = np.bincount(strata_of, weights=left_out) / np.maximum(sizes, 1)
     n = sizes[strata_of]

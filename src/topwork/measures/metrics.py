@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 __all__ = ["ClassCounts", "averaged", "confusion_matrix", "counts", "most_confused"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
 
 
-def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
+def confusion_matrix(labels: _Ints, predicted: _Ints, classes: int) -> _Ints:
     """(K,K) photos by true class (row) and predicted class (column).
 
     Args:
@@ -33,7 +33,7 @@ def confusion_matrix(labels: Ints, predicted: Ints, classes: int) -> Ints:
     return np.asarray(flat.reshape(classes, classes), dtype=np.int64)
 
 
-def most_confused(matrix: Ints, classes: tuple[str, ...], *, limit: int = 10) -> list[tuple[str, str, int]]:
+def most_confused(matrix: _Ints, classes: tuple[str, ...], *, limit: int = 10) -> list[tuple[str, str, int]]:
     """`(true, predicted, photos)` off the diagonal of a confusion matrix (K,K), most first, then by name."""
     rows, columns = np.nonzero(matrix)
     pairs = [(classes[i], classes[j], int(matrix[i, j])) for i, j in zip(rows, columns, strict=True) if i != j]
@@ -58,12 +58,12 @@ class ClassCounts:
         ([1.0, 0.5], [0.5, 1.0], 0.667)
     """
 
-    hits: Floats
-    guesses: Floats
-    truths: Floats
+    hits: _Floats
+    guesses: _Floats
+    truths: _Floats
 
     @classmethod
-    def of(cls, labels: Ints, predicted: Ints, *, classes: int) -> ClassCounts:
+    def of(cls, labels: _Ints, predicted: _Ints, *, classes: int) -> ClassCounts:
         """Counts (K,) of labels (N,) and predicted classes (N,), both in [0, classes)."""
         return cls(
             hits=_histogram(labels[labels == predicted], classes),
@@ -72,69 +72,69 @@ class ClassCounts:
         )
 
     @property
-    def accuracy(self) -> Floats:
+    def accuracy(self) -> _Floats:
         """(...) share of photos whose class was found."""
         return _ratio(self.hits.sum(-1), self.truths.sum(-1))
 
     @property
-    def balanced_accuracy(self) -> Floats:
+    def balanced_accuracy(self) -> _Floats:
         """(...) mean recall of the classes that have photos; the same as `macro_recall`."""
         return self.macro_recall
 
     @property
-    def precision(self) -> Floats:
+    def precision(self) -> _Floats:
         """(...,K) hits / guesses."""
         return _ratio(self.hits, self.guesses)
 
     @property
-    def recall(self) -> Floats:
+    def recall(self) -> _Floats:
         """(...,K) hits / truths."""
         return _ratio(self.hits, self.truths)
 
     @property
-    def f1(self) -> Floats:
+    def f1(self) -> _Floats:
         """(...,K) 2 hits / (guesses + truths), the harmonic mean of precision and recall."""
         return _ratio(2 * self.hits, self.guesses + self.truths)
 
     @property
-    def macro_precision(self) -> Floats:
+    def macro_precision(self) -> _Floats:
         """(...) mean precision of the classes that have photos."""
         return self._macro(self.precision)
 
     @property
-    def macro_recall(self) -> Floats:
+    def macro_recall(self) -> _Floats:
         """(...) mean recall of the classes that have photos."""
         return self._macro(self.recall)
 
     @property
-    def macro_f1(self) -> Floats:
+    def macro_f1(self) -> _Floats:
         """(...) mean F1 of the classes that have photos."""
         return self._macro(self.f1)
 
     @property
-    def weighted_precision(self) -> Floats:
+    def weighted_precision(self) -> _Floats:
         """(...) mean precision, classes weighted by their photos."""
         return self._weighted(self.precision)
 
     @property
-    def weighted_recall(self) -> Floats:
+    def weighted_recall(self) -> _Floats:
         """(...) mean recall, classes weighted by their photos; the same as `accuracy`."""
         return self._weighted(self.recall)
 
     @property
-    def weighted_f1(self) -> Floats:
+    def weighted_f1(self) -> _Floats:
         """(...) mean F1, classes weighted by their photos."""
         return self._weighted(self.f1)
 
-    def _macro(self, scores: Floats) -> Floats:
+    def _macro(self, scores: _Floats) -> _Floats:
         present = (self.truths > 0).astype(np.float64)
         return _ratio((scores * present).sum(-1), present.sum(-1))
 
-    def _weighted(self, scores: Floats) -> Floats:
+    def _weighted(self, scores: _Floats) -> _Floats:
         return _ratio((scores * self.truths).sum(-1), self.truths.sum(-1))
 
 
-def counts(matrix: Ints) -> ClassCounts:
+def counts(matrix: _Ints) -> ClassCounts:
     """The counts of a confusion matrix (K,K)."""
     real = matrix.astype(np.float64)
     return ClassCounts(hits=np.diagonal(real).copy(), guesses=real.sum(axis=0), truths=real.sum(axis=1))
@@ -142,15 +142,15 @@ def counts(matrix: Ints) -> ClassCounts:
 
 def averaged(
     kind: Literal["precision", "recall", "f1"], how: Literal["macro", "weighted"], counted: ClassCounts
-) -> Floats:
+) -> _Floats:
     """One average of counts by name, e.g. `averaged("f1", "macro", counted)`; (...)."""
-    found: Floats = getattr(counted, f"{how}_{kind}")
+    found: _Floats = getattr(counted, f"{how}_{kind}")
     return found
 
 
-def _histogram(classes_seen: Ints, classes: int) -> Floats:
+def _histogram(classes_seen: _Ints, classes: int) -> _Floats:
     return np.asarray(np.bincount(classes_seen, minlength=classes), dtype=np.float64)
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
+def _ratio(top: _Floats, bottom: _Floats) -> _Floats:
     return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0))

@@ -14,8 +14,8 @@ from topwork.errors import DataError
 
 __all__ = ["Predictions", "predictions_csv", "read_predictions_csv", "softmax"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
 
 _SMALLEST = float(
     np.finfo(np.float64).tiny
@@ -24,7 +24,7 @@ _FIXED = ("path", "split", "label", "predicted")
 _TIE = 1e-9  # two probabilities this close may both be called the largest
 
 
-def softmax(logits: Floats) -> Floats:
+def softmax(logits: _Floats) -> _Floats:
     """Probabilities (N,K) of logits (N,K); each row sums to 1.
 
     The row's largest logit is subtracted first, so that no finite logit overflows.
@@ -51,8 +51,8 @@ class Predictions:
         DataError: if shapes disagree, a logit is not finite, a label is no integer or out of range, or classes repeat.
     """
 
-    logits: Floats
-    labels: Ints
+    logits: _Floats
+    labels: _Ints
     paths: tuple[str, ...]
     classes: tuple[str, ...]
 
@@ -70,12 +70,12 @@ class Predictions:
         return len(self.labels)
 
     @property
-    def probabilities(self) -> Floats:
+    def probabilities(self) -> _Floats:
         """(N,K), each row sums to 1."""
         return softmax(self.logits)
 
     @property
-    def predicted(self) -> Ints:
+    def predicted(self) -> _Ints:
         """(N,) class of the largest logit; the first one of equals."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
@@ -163,7 +163,7 @@ def read_predictions_csv(text: str) -> dict[str, Predictions]:
     classes = tuple(name.removeprefix("p_") for name in header[len(_FIXED) :])
     if tuple(header[: len(_FIXED)]) != _FIXED or header[len(_FIXED) :] != [f"p_{name}" for name in classes]:
         raise _unreadable(f"The header of predictions.csv must be {','.join(_FIXED)},p_<class>... Got {header[:6]}.")
-    rows: dict[str, list[tuple[str, int, Floats]]] = {}
+    rows: dict[str, list[tuple[str, int, _Floats]]] = {}
     for number, row in enumerate(reader, start=2):
         split, parsed = _parsed(row, classes, number=number)
         rows.setdefault(split, []).append(parsed)
@@ -184,7 +184,7 @@ def _rows(split: str, part: Predictions) -> Iterator[list[str]]:
         yield [path, split, names[label], names[predicted], *map(repr, row)]
 
 
-def _parsed(row: list[str], classes: tuple[str, ...], *, number: int) -> tuple[str, tuple[str, int, Floats]]:
+def _parsed(row: list[str], classes: tuple[str, ...], *, number: int) -> tuple[str, tuple[str, int, _Floats]]:
     try:
         path, split, label, predicted, *numbers = row
         p = np.array([float(cell) for cell in numbers])
@@ -204,7 +204,7 @@ def _unreadable(what: str) -> DataError:
     return DataError(what, fix="write the file again with `topwork evaluate RUN`.")
 
 
-def _check(logits: Floats, labels: npt.NDArray[np.generic], *, paths: Sequence[str], classes: Sequence[str]) -> None:
+def _check(logits: _Floats, labels: npt.NDArray[np.generic], *, paths: Sequence[str], classes: Sequence[str]) -> None:
     shape = (len(paths), len(classes))
     if logits.shape != shape or labels.shape != shape[:1]:
         raise DataError(

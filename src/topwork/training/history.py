@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from topwork.measures.metrics import averaged, confusion_matrix, counts
+from topwork.measures.metrics import ClassCounts
 from topwork.measures.predictions import Predictions
 
 __all__ = ["EpochRecord", "Score", "score"]
@@ -53,11 +53,11 @@ class EpochRecord:
 
 def score(predictions: Predictions, loss: float) -> Score:
     """The scores of predictions beside a loss that was computed elsewhere."""
-    counted = counts(confusion_matrix(predictions.labels, predictions.predicted, len(predictions.classes)))
+    counted = ClassCounts.of(predictions.labels, predictions.predicted, classes=len(predictions.classes))
     return Score(
         loss=loss,
         accuracy=float(predictions.correct.mean()),
-        precision=float(averaged("precision", "macro", counted)),
-        recall=float(averaged("recall", "macro", counted)),
-        f1=float(averaged("f1", "macro", counted)),
+        precision=float(counted.macro_precision),
+        recall=float(counted.macro_recall),
+        f1=float(counted.macro_f1),
     )

@@ -144,7 +144,7 @@ def fit(
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, watch.finished())
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
-    progress.say(_headline(evaluation))
+    progress.say(evaluation.headline())
     return Run(path=path, evaluation=evaluation)
 
 
@@ -241,15 +241,6 @@ def _write_model(run: RunDir, outcome: Outcome, recipe: Recipe, provenance: Mapp
         provenance={key: provenance[key] for key in ("versions", "digests", "finished", "recipe_name")},
     )
     write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
-
-
-def _headline(evaluation: Evaluation) -> str:
-    split_name = evaluation.headline_split
-    seen = " (seen by choices: there is no test part)" if split_name == "val" else ""
-    return (
-        f"{split_name} accuracy {evaluation.interval(split_name, 'accuracy')}, "
-        f"macro-F1 {evaluation.interval(split_name, 'macro_f1')}{seen}"
-    )
 
 
 def _provenance(outcome: Outcome, found: Scan, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:

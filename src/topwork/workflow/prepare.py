@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from topwork.cachedir import cache_folder
 from topwork.data.batches import Item
 from topwork.data.manifest import Manifest, Row
 from topwork.models.engine import TrunkRequest
-from topwork.models.identity import backbone_identity, probe_spec
+from topwork.models.probe import backbone_identity, probe_spec
 from topwork.progress import Progress
 from topwork.recipe import BackboneChoice, DataChoice, Recipe
 from topwork.timings import Timings
@@ -65,12 +65,13 @@ class Network:
 
     def request(self) -> TrunkRequest:
         """What the engine must know; builds nothing."""
-        arguments = (self.choice.name, self.choice.weights, self.data.image_size, self.data.crop)
+        name, weights = self.choice.name, self.choice.weights
+        given: Any = {"image_size": self.data.image_size, "crop": self.data.crop}
         return TrunkRequest(
-            identity=backbone_identity(*arguments),
+            identity=backbone_identity(name, weights, **given),
             build=self.build,
             cut=None if self.plan is None else self.plan.cut,
-            spec=probe_spec(*arguments),
+            spec=probe_spec(name, weights, **given),
         )
 
 
