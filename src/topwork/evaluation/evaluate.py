@@ -54,7 +54,7 @@ def evaluate(
         DataError: if no split has a photo, classes differ, or groups and photos differ in number.
     """
     filled = {name: part for name, part in parts.items() if len(part)}
-    grouped = {name: _groups_of(name, part, (groups or {}).get(name)) for name, part in filled.items()}
+    grouped = {name: _groups_of(name, part, groups=(groups or {}).get(name)) for name, part in filled.items()}
     if not filled or len({part.classes for part in filled.values()}) != 1:
         raise DataError(
             f"The parts of an evaluation must hold photos of the same classes. Got {len(filled)} parts with photos.",
@@ -72,7 +72,7 @@ def evaluate(
     )
 
 
-def _groups_of(name: str, part: Predictions, groups: Sequence[str] | None) -> Sequence[str] | None:
+def _groups_of(name: str, part: Predictions, *, groups: Sequence[str] | None) -> Sequence[str] | None:
     """None if no group has two photos: then photos are independent."""
     if groups is None:
         return None

@@ -124,7 +124,7 @@ def bootstrap(
     return Bootstrap(
         values={name: float(value) for name, value in statistics(whole).items()},
         draws=_draws(sums, statistics, sizes=sizes, resamples=resamples, rng=rng),
-        influence={name: _influence(values, strata_of, sizes) for name, values in left_out.items()},
+        influence={name: _influence(values, strata_of, sizes=sizes) for name, values in left_out.items()},
         photos=photos,
         effective=float(np.count_nonzero(sizes) ** 2 / (1 / sizes[sizes > 0]).sum()),
     )
@@ -200,7 +200,7 @@ def _left_out(sums: Any, whole: _Floats, *, statistics: _Statistics) -> dict[str
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _influence(left_out: _Floats, strata_of: _Ints, sizes: _Ints) -> _Floats:
+def _influence(left_out: _Floats, strata_of: _Ints, *, sizes: _Ints) -> _Floats:
     """(n-1)/n (mean - value without the unit) within each stratum of n units; 0 where the unit is alone."""
     means = np.bincount(strata_of, weights=left_out) / np.maximum(sizes, 1)
     n = sizes[strata_of]

@@ -155,7 +155,7 @@ def difference(a: Interval, b: Interval) -> Interval:
 
     low = d - √((a - a_low)² + (b_high - b)²), high = d + √((a_high - a)² + (b - b_low)²).
 
-    Source: R. G. Newcombe (1998), _Statistics in Medicine 17(8), method 10, where both are Wilson intervals.
+    Source: R. G. Newcombe (1998), Statistics in Medicine 17(8), method 10, where both are Wilson intervals.
 
     Example:
         >>> print(difference(wilson(56, 70), wilson(48, 80)))

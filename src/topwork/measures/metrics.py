@@ -18,7 +18,7 @@ _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 
 
-def confusion_matrix(labels: _Ints, predicted: _Ints, classes: int) -> _Ints:
+def confusion_matrix(labels: _Ints, predicted: _Ints, *, classes: int) -> _Ints:
     """(K,K) photos by true class (row) and predicted class (column).
 
     Args:
@@ -141,7 +141,7 @@ def counts(matrix: _Ints) -> ClassCounts:
 
 
 def averaged(
-    kind: Literal["precision", "recall", "f1"], how: Literal["macro", "weighted"], counted: ClassCounts
+    kind: Literal["precision", "recall", "f1"], how: Literal["macro", "weighted"], *, counted: ClassCounts
 ) -> _Floats:
     """One average of counts by name, e.g. `averaged("f1", "macro", counted)`; (...)."""
     found: _Floats = getattr(counted, f"{how}_{kind}")
