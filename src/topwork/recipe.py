@@ -1,4 +1,4 @@
-"""`Recipe`: every choice of one experiment, frozen, TOML in and out. Knows nothing about how choices are carried out."""
+"""`Recipe`: every choice of one experiment, frozen, TOML in and out. Knows not how they are carried out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "split_shares",
 ]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Choice(BaseModel):
@@ -49,15 +49,15 @@ class Augment(_Choice):
     """
 
     rotate: Annotated[float, Field(ge=0, le=180)] = 15.0
-    shift: Share = 0.08
+    shift: _Share = 0.08
     zoom: Annotated[float, Field(ge=0, le=3)] = 0.25
     shear: Annotated[float, Field(ge=0, le=45)] = 5.0
     perspective: Annotated[float, Field(ge=0, le=0.4)] = 0.0
-    flip: Share = 0.5
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
-    erase: Share = 0.0
+    flip: _Share = 0.5
+    brightness: _Share = 0.2
+    contrast: _Share = 0.2
+    saturation: _Share = 0.2
+    erase: _Share = 0.0
 
 
 class DataChoice(_Choice):
@@ -140,7 +140,7 @@ class Phase(_Choice):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: Annotated[float, Field(ge=0.0)] | None = None
     schedule: Literal["constant", "one-cycle", "cosine", "step"] = "one-cycle"
-    warmup: Share = 0.3
+    warmup: _Share = 0.3
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     batchnorm: Literal["frozen", "update"] = "frozen"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -258,7 +258,8 @@ def load_recipe(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
         nearest = difflib.get_close_matches(str(source), packaged, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise RecipeError(
-            f"There is no recipe {str(source)!r}.", fix=f"{hint}packaged are {', '.join(packaged)}; or give a TOML file."
+            f"There is no recipe {str(source)!r}.",
+            fix=f"{hint}packaged are {', '.join(packaged)}; or give a TOML file.",
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"The recipe {str(path)!r} cannot be read: {error}.", fix="correct the TOML file.") from None
@@ -271,7 +272,11 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise RecipeError(f"--set needs KEY=VALUE. Got {setting!r}.", fix="write e.g. --set phase2.epochs=4.")
     text = text.strip()
-    if text.lower() == "none" and key.strip() != "backbone.weights" and not key.strip().endswith(("train", "imbalance")):
+    if (
+        text.lower() == "none"
+        and key.strip() != "backbone.weights"
+        and not key.strip().endswith(("train", "imbalance"))
+    ):
         return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"value = {text}")["value"]
@@ -297,7 +302,9 @@ def _explain(error: ValidationError) -> RecipeError:
         return RecipeError(f"The recipe has no key {dotted!r}.", fix=fix)
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    return RecipeError(f"The recipe's {dotted!r} does not fit: {reason}. Got {first['input']!r}.", fix=f"change {dotted}.")
+    return RecipeError(
+        f"The recipe's {dotted!r} does not fit: {reason}. Got {first['input']!r}.", fix=f"change {dotted}."
+    )
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from topwork.errors import RecipeError
 
 __all__ = ["InputSpec"]
 
-Triple = tuple[float, float, float]
+_Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class InputSpec:
     """
 
     size: int = 224
-    mean: Triple = (0.5, 0.5, 0.5)
-    std: Triple = (0.5, 0.5, 0.5)
+    mean: _Triple = (0.5, 0.5, 0.5)
+    std: _Triple = (0.5, 0.5, 0.5)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop: float = 0.875
 

@@ -49,7 +49,7 @@ class Timings:
         self._known = _read(path)
         self.used: dict[str, dict[str, Any]] = {}
 
-    def pick(self, what: str, key: str, candidates: Mapping[str, Callable[[], float]]) -> str:
+    def pick(self, what: str, key: str, *, candidates: Mapping[str, Callable[[], float]]) -> str:
         """The fastest candidate: the remembered one, or measured now.
 
         Args:

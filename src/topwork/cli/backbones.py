@@ -34,7 +34,9 @@ def _backbones(
         if as_json:
             print_json({"layers": rows})
         else:
-            print_table(["number", "block", "layer", "kind", "parameters"], [[str(v) for v in row.values()] for row in rows])
+            print_table(
+                ["number", "block", "layer", "kind", "parameters"], [[str(v) for v in row.values()] for row in rows]
+            )
         return
     from topwork.models.catalogue import list_backbones
 
@@ -51,6 +53,12 @@ def _layer_rows(name: str) -> list[dict[str, object]]:
 
     backbone = create_backbone(name, weights="none")  # layers do not depend on weights
     return [
-        {"number": layer.number, "block": layer.block, "layer": layer.name, "kind": layer.kind, "parameters": layer.size}
+        {
+            "number": layer.number,
+            "block": layer.block,
+            "layer": layer.name,
+            "kind": layer.kind,
+            "parameters": layer.size,
+        }
         for layer in list_layers(backbone)
     ]

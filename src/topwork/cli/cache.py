@@ -11,10 +11,18 @@ from topwork.cli.output import print_json, print_table
 
 __all__ = ["register"]
 
+_HELP = """What the activation cache holds.
+
+\b
+Example:
+  topwork cache list
+  topwork cache clear
+"""
+
 
 def register(app: typer.Typer, group: str) -> None:
     """Add the commands to the app under a heading."""
-    commands = typer.Typer(rich_markup_mode=None, help="What the activation cache holds.", no_args_is_help=True)
+    commands = typer.Typer(rich_markup_mode=None, help=_HELP, no_args_is_help=True)
     commands.command("list")(_list)
     commands.command("clear")(_clear)
     app.add_typer(commands, name="cache", rich_help_panel=group)
@@ -38,7 +46,9 @@ def _list(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.
     typer.echo(f"{cache.folder}  {sum(s.bytes for s in stores) / 1e9:.2f} of {cache.limit / 1e9:.0f} GB")
     if stores:
         header = ["store", "holds", "rows", "MB", "last used"]
-        print_table(header, [[s.name[:12], _what(s.what), str(s.rows), f"{s.bytes / 1e6:.1f}", _when(s.used)] for s in stores])
+        print_table(
+            header, [[s.name[:12], _what(s.what), str(s.rows), f"{s.bytes / 1e6:.1f}", _when(s.used)] for s in stores]
+        )
 
 
 def _clear() -> None:

@@ -89,5 +89,7 @@ def _print_rows(answers: list[Prediction]) -> None:
     for answer in answers:
         ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
         second = f"{ranked[1][0]} {ranked[1][1]:.3f}" if len(ranked) > 1 else answer.error
-        rows.append([answer.to_json()["path"], answer.predicted or "-", f"{ranked[0][1]:.3f}" if ranked else "-", second])
+        rows.append(
+            [answer.to_json()["path"], answer.predicted or "-", f"{ranked[0][1]:.3f}" if ranked else "-", second]
+        )
     print_table(["photo", "predicted", "p", "next"], rows)

@@ -35,7 +35,7 @@ def _split(
     with console_progress() as progress:
         manifest = split(data, to=to, shares=shares, seed=seed, progress=progress)
     parts = ("train", "val", "test")
-    counted = {part: [row.label for row in manifest.part(part)] for part in parts}
+    counted = {part: [row.label for row in manifest.rows if row.split == part] for part in parts}
     rows = [[name, *(str(counted[part].count(name)) for part in parts)] for name in manifest.classes]
     print_table(["class", *parts], rows)
     typer.echo(str(Path(to) / "manifest.csv"))

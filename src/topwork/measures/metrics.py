@@ -7,12 +7,11 @@ instead of a K x K matrix. A ratio without a denominator is 0, as in scikit-lear
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ClassCounts", "averaged", "confusion_matrix", "counts", "most_confused"]
+__all__ = ["ClassCounts", "confusion_matrix", "most_confused"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
@@ -132,20 +131,6 @@ class ClassCounts:
 
     def _weighted(self, scores: _Floats) -> _Floats:
         return _ratio((scores * self.truths).sum(-1), self.truths.sum(-1))
-
-
-def counts(matrix: _Ints) -> ClassCounts:
-    """The counts of a confusion matrix (K,K)."""
-    real = matrix.astype(np.float64)
-    return ClassCounts(hits=np.diagonal(real).copy(), guesses=real.sum(axis=0), truths=real.sum(axis=1))
-
-
-def averaged(
-    kind: Literal["precision", "recall", "f1"], how: Literal["macro", "weighted"], *, counted: ClassCounts
-) -> _Floats:
-    """One average of counts by name, e.g. `averaged("f1", "macro", counted)`; (...)."""
-    found: _Floats = getattr(counted, f"{how}_{kind}")
-    return found
 
 
 def _histogram(classes_seen: _Ints, classes: int) -> _Floats:

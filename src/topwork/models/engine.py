@@ -1,4 +1,4 @@
-"""`Trunk`: the frozen part of a network as an inference engine runs it. The only door to OpenVINO besides the predictor.
+"""`Trunk`: the frozen part of a network as an inference engine runs it. The door to OpenVINO, beside the predictor.
 
 A trunk takes uint8 pictures and gives two things in one pass: the activation at the cut, and the pooled features.
 Normalisation is part of the graph. The converted graph is stored by digest, so that a warm start neither builds the
@@ -45,9 +45,9 @@ __all__ = [
 
 ENGINE_VERSION = 1  # bump when the same request would give other numbers
 
-Precision = Literal["f32", "bf16"]
+_Precision = Literal["f32", "bf16"]
 
-PARITY: dict[Precision, float] = {"f32": 0.99999, "bf16": 0.998}
+PARITY: dict[_Precision, float] = {"f32": 0.99999, "bf16": 0.998}
 """Smallest mean cosine between the engine's pooled features and PyTorch's at float32."""
 
 _STREAMS = {"1 stream, batch 16": (1, 16), "1 stream, batch 32": (1, 32), "2 streams, batch 8": (2, 8)}
@@ -82,7 +82,7 @@ class Trunk(Protocol):
     """
 
     engine: str
-    precision: Precision
+    precision: _Precision
     version: str
     parity: float | None
 
@@ -111,12 +111,12 @@ class TrunkRequest:
 def remembered_facts(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> TrunkFacts | None:
     """What ran this network here the last time, without importing an engine; None if it never ran."""
     try:
-        return TrunkFacts(**json.loads(_facts_file(request, choice, folder).read_text(encoding="utf-8")))
+        return TrunkFacts(**json.loads(_facts_file(request, choice, folder=folder).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _facts_file(request: TrunkRequest, choice: EngineChoice, folder: Path) -> Path:
+def _facts_file(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> Path:
     versions = [metadata.version(package) for package in ("openvino", "torch")]
     name = digest(request.identity, choice.model_dump(), versions, ENGINE_VERSION, machine_digest())[:32]
     return folder / f"{name}.facts.json"
@@ -156,10 +156,8 @@ def open_trunk(
                 raise
             progress.say(f"{error.what} PyTorch runs the trunk instead.")
     trunk = trunk or _TorchTrunk(request, choice)
-    facts = TrunkFacts(
-        engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity
-    )
-    write_json(_facts_file(request, choice, folder), asdict(facts))
+    facts = TrunkFacts(engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity)
+    write_json(_facts_file(request, choice, folder=folder), asdict(facts))
     return trunk
 
 
@@ -195,7 +193,7 @@ def _open_openvino(
     )
 
 
-def _precisions(choice: EngineChoice) -> list[Precision]:
+def _precisions(choice: EngineChoice) -> list[_Precision]:
     import openvino as ov
 
     has_bf16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -281,7 +279,7 @@ def _convert(backbone: Backbone, request: TrunkRequest) -> Any:
 class _OpenVinoTrunk:
     engine = "openvino"
 
-    def __init__(self, model: Any, precision: Precision, *, streams: tuple[int, int]) -> None:
+    def __init__(self, model: Any, precision: _Precision, *, streams: tuple[int, int]) -> None:
         import openvino as ov
 
         count, self._batch = streams
@@ -289,7 +287,7 @@ class _OpenVinoTrunk:
         self._queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", hints), count)
         self._queue.set_callback(self._collect)
         self._pieces: dict[int, list[npt.NDArray[np.float32]]] = {}
-        self.precision: Precision = precision
+        self.precision: _Precision = precision
         self.version = f"openvino {ov.__version__}, graph {ENGINE_VERSION}"
         self.parity: float | None = None
 
@@ -326,7 +324,7 @@ def _tuned(
         return float(np.median(runs))
 
     candidates = {name: (lambda s=streams: seconds(s)) for name, streams in _STREAMS.items()}
-    picked = timings.pick("trunk streams", f"{key}/{trunk.precision}", candidates)
+    picked = timings.pick("trunk streams", f"{key}/{trunk.precision}", candidates=candidates)
     tuned = _OpenVinoTrunk(model, trunk.precision, streams=_STREAMS[picked])
     tuned.parity = trunk.parity
     return tuned
@@ -344,7 +342,7 @@ class _TorchTrunk:
         graph = normalised_trunk(built or request.build(), request.cut)
         self._graph = graph.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cut = request.cut
-        self.precision: Precision = choice.precision if choice.precision != "auto" else _torch_precision(self._device)
+        self.precision: _Precision = choice.precision if choice.precision != "auto" else _torch_precision(self._device)
         self.version = f"torch {torch.__version__}, graph {ENGINE_VERSION}"
         self.parity: float | None = None
 
@@ -363,7 +361,7 @@ class _TorchTrunk:
         return Outputs(activation[0] if activation else None, pooled)
 
 
-def _torch_precision(device: torch.device) -> Precision:
+def _torch_precision(device: torch.device) -> _Precision:
     import torch
 
     if device.type == "cuda":

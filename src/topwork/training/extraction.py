@@ -1,4 +1,4 @@
-"""`Extractor`: photos -> cached activations. Overlaps decoding with the trunk, and computes only what no cache holds."""
+"""`Extractor`: photos -> cached activations. Overlaps decoding with the trunk; computes only what no cache holds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class Extractor:
     _trunk: Trunk | None = None
     _facts: TrunkFacts | None = None
 
-    def extract(self, items: Sequence[Item], *, augment: Augment | None, activations: bool) -> tuple[Store, Store | None]:
+    def extract(
+        self, items: Sequence[Item], *, augment: Augment | None, activations: bool
+    ) -> tuple[Store, Store | None]:
         """Make sure that the caches hold every item, and give them.
 
         Args:
@@ -89,16 +91,16 @@ class Extractor:
         unique = list({(item.sha256, item.view): item for item in items}.items())
         names, distinct = [name for name, _ in unique], [item for _, item in unique]
         facts = self.facts(distinct)
-        pooled = self.cache.open(self._key("pooled", facts, augment))
+        pooled = self.cache.open(self._key("pooled", facts, augment=augment))
         stores = [pooled]
         if activations:
-            stores.append(self.cache.open(self._key(str(self.request.cut), facts, augment)))
+            stores.append(self.cache.open(self._key(str(self.request.cut), facts, augment=augment)))
             if stores[1].missing(names) and not pooled.missing(names):
-                self._derive(names, stores[1], self._key(str(self.request.cut), facts, augment))
+                self._derive(names, stores[1], key=self._key(str(self.request.cut), facts, augment=augment))
         missing = sorted({position for store in stores for position in store.missing(names)})
         self.work.cached += len(names) - len(missing)
         if missing:
-            self._fill([distinct[position] for position in missing], stores, augment)
+            self._fill([distinct[position] for position in missing], stores, augment=augment)
         return pooled, stores[1] if activations else None
 
     def facts(self, items: Sequence[Item]) -> TrunkFacts:
@@ -123,7 +125,7 @@ class Extractor:
             reading = read_batches(
                 items[::step][:_SAMPLE], self.request.spec, batch=_SAMPLE, workers=self.workers, augment=None, seed=0
             )
-            with closing(reading):  # type: ignore[type-var]
+            with closing(reading):
                 sample = next(iter(reading)).images
             self._trunk = open_trunk(
                 self.request,
@@ -135,7 +137,7 @@ class Extractor:
             )
         return self._trunk
 
-    def _key(self, what: str, facts: TrunkFacts, augment: Augment | None) -> StoreKey:
+    def _key(self, what: str, facts: TrunkFacts, *, augment: Augment | None) -> StoreKey:
         parts = {
             "decode": DECODE_VERSION,
             "input": {key: list(v) if isinstance(v, tuple) else v for key, v in self.request.spec.to_json().items()},
@@ -148,7 +150,7 @@ class Extractor:
         }
         return StoreKey(what=what, parts=parts)
 
-    def _fill(self, items: Sequence[Item], stores: Sequence[Store], augment: Augment | None) -> None:
+    def _fill(self, items: Sequence[Item], stores: Sequence[Store], *, augment: Augment | None) -> None:
         trunk = self._opened(items)
         stage = "trunk, clean views" if augment is None else "trunk, augmented views"
         started = time.perf_counter()
@@ -166,16 +168,18 @@ class Extractor:
                 augment=augment,
                 seed=self.seed,
             )
-            stack.enter_context(closing(reading))  # type: ignore[type-var]
+            stack.enter_context(closing(reading))
             self.progress.step(stage, 0, len(todo))
             for batch in reading:
                 outputs = trunk(batch.images)
-                self._keep(outputs, [names[todo[row]] for row in batch.rows], stores, left=len(todo) - batch.rows.start)
+                self._keep(
+                    outputs, [names[todo[row]] for row in batch.rows], stores=stores, left=len(todo) - batch.rows.start
+                )
                 self.progress.step(stage, batch.rows.stop, len(todo))
         self.work.computed += len(todo)
         self.work.seconds += time.perf_counter() - started
 
-    def _keep(self, outputs: Outputs, names: Sequence[RowName], stores: Sequence[Store], *, left: int) -> None:
+    def _keep(self, outputs: Outputs, names: Sequence[RowName], *, stores: Sequence[Store], left: int) -> None:
         """Append what each store lacks; room for all that is left is made before the first row."""
         for store, values in zip(stores, (outputs.pooled, outputs.activation), strict=False):
             assert values is not None, "the trunk was asked for activations"
@@ -185,24 +189,28 @@ class Extractor:
             if rows:
                 store.append([names[row] for row in rows], values[rows])
 
-    def _derive(self, names: Sequence[RowName], store: Store, key: StoreKey) -> None:
+    def _derive(self, names: Sequence[RowName], store: Store, *, key: StoreKey) -> None:
         """Fill a store from one at an earlier cut that holds every row, through the frozen blocks between them."""
         for earlier in self.cache.earlier_cuts(key):
             source = self.cache.open(earlier)
             if source.missing(names):
                 continue
-            self.progress.say(f"Activations come from the cached cut {earlier.what}, through the frozen blocks above it.")
+            self.progress.say(
+                f"Activations come from the cached cut {earlier.what}, through the frozen blocks above it."
+            )
             backbone = self.request.build().eval()
             with store.writing(self.progress):
                 todo = [names[position] for position in store.missing(names)]
                 for start in range(0, len(todo), _BATCH):
                     part = todo[start : start + _BATCH]
-                    store.append(part, _between(backbone, source.read(part), (int(earlier.what), int(key.what))))
+                    store.append(part, _between(backbone, source.read(part), cuts=(int(earlier.what), int(key.what))))
                     self.progress.step("frozen blocks", start + len(part), len(todo))
             return
 
 
-def _between(backbone: Backbone, activation: npt.NDArray[np.float32], cuts: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _between(
+    backbone: Backbone, activation: npt.NDArray[np.float32], *, cuts: tuple[int, int]
+) -> npt.NDArray[np.float32]:
     """Activations (n,h,w,C) or (n,T,C) at the first cut -> at the second."""
     import torch
 

@@ -69,13 +69,13 @@ class CachedFeed:
 
     Args:
         store: activations or pooled features.
-        views: view -> row names of the N photos at that view; epoch e gives photo i view (e + i) mod the number of views.
+        views: row numbers (N,) of each view; epoch e gives photo i view (e + i) mod the number of views.
         labels: (N,).
         order: which photo comes when.
     """
 
     def __init__(
-        self, store: Store, views: Sequence[npt.NDArray[np.int64]], labels: npt.NDArray[np.int64], *, order: Order
+        self, store: Store, views: Sequence[npt.NDArray[np.int64]], *, labels: npt.NDArray[np.int64], order: Order
     ) -> None:
         self._mapped = store.mapped()
         self._rows = np.stack(views)  # (views, N) row numbers
@@ -102,7 +102,13 @@ class FreshFeed:
     """
 
     def __init__(
-        self, extractor: Extractor, items: Sequence[Item], labels: npt.NDArray[np.int64], *, augment: Augment, order: Order
+        self,
+        extractor: Extractor,
+        items: Sequence[Item],
+        *,
+        labels: npt.NDArray[np.int64],
+        augment: Augment,
+        order: Order,
     ) -> None:
         self._extractor = extractor
         self._items = items
@@ -124,7 +130,7 @@ class FreshFeed:
             augment=self._augment,
             seed=self._extractor.seed,
         )
-        with closing(reading):  # type: ignore[type-var]
+        with closing(reading):
             for chosen, batch in zip(batches, reading, strict=True):
                 activation = run(batch.images).activation
                 assert activation is not None, "the trunk was asked for activations"

@@ -26,7 +26,7 @@ from topwork.training.schedule import lr_factor
 
 __all__ = ["Better", "Task", "fit_epochs"]
 
-Weights = dict[str, torch.Tensor]
+_Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,9 @@ def fit_epochs(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> It
         for epoch in range(1, phase.epochs + 1):
             started = time.perf_counter()
             first = (epoch - 1) * task.feed.steps
-            train = _train_epoch(task, phase, epoch, optimizer, average, _rates(phase, first, steps))
+            train = _train_epoch(
+                task, phase, epoch=epoch, optimizer=optimizer, average=average, rate=_rates(phase, first, steps=steps)
+            )
             task.module.eval()
             with average.applied() if average else nullcontext():
                 val = task.validate()
@@ -136,13 +138,14 @@ def fit_epochs(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> It
         task.module.eval()
 
 
-def _rates(phase: Phase, first: int, steps: int) -> Callable[[int], float]:
+def _rates(phase: Phase, first: int, *, steps: int) -> Callable[[int], float]:
     return lambda step: lr_factor(phase, step=first + step, steps=steps)
 
 
 def _train_epoch(
     task: Task,
     phase: Phase,
+    *,
     epoch: int,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage | None,
@@ -180,5 +183,5 @@ def _train_epoch(
     return seen, float(np.mean(losses))
 
 
-def _snapshot(module: nn.Module) -> Weights:
+def _snapshot(module: nn.Module) -> _Weights:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}

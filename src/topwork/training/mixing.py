@@ -40,12 +40,12 @@ def mix(
     if kind == "mixup":
         mixed = share * inputs + (1 - share) * inputs[other]
     else:
-        mixed, share = _pasted(inputs, inputs[other], share, random)
+        mixed, share = _pasted(inputs, inputs[other], share=share, random=random)
     return mixed, share * targets + (1 - share) * targets[other]
 
 
 def _pasted(
-    inputs: torch.Tensor, others: torch.Tensor, share: float, random: np.random.Generator
+    inputs: torch.Tensor, others: torch.Tensor, *, share: float, random: np.random.Generator
 ) -> tuple[torch.Tensor, float]:
     height, width = inputs.shape[1:3]
     side = math.sqrt(1 - share)

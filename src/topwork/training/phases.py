@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from topwork.recipe import Recipe
 from topwork.training.activations import Store
 from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
 from topwork.training.history import EpochRecord, score
-from topwork.training.loop import Better, Task, fit_epochs
+from topwork.training.loop import Task, fit_epochs
 from topwork.training.loss import make_loss, sampling_weights
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
     from topwork.models.freeze import FreezePlan
 
-__all__ = ["Labelled", "Views", "bf16_pays", "predict_rows", "top_task", "train_head"]
+__all__ = ["Labelled", "Parts", "Views", "bf16_pays", "predict_rows", "top_task", "train_head"]
 
 _BATCH = 256  # rows of one forward pass without gradients
 
@@ -55,6 +55,36 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """The split.
+
+    Args:
+        train, val, test: photos; any but train may be empty.
+        classes: K names.
+    """
+
+    train: Labelled
+    val: Labelled
+    test: Labelled
+    classes: tuple[str, ...]
+
+    @property
+    def judged(self) -> Labelled:
+        """What epochs are compared on: the validation part, or the training part where there is none."""
+        return self.val if len(self.val) else self.train
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(K,) training photos of each class."""
+        return np.bincount(self.train.labels, minlength=len(self.classes))
+
+    def filled(self) -> dict[str, Labelled]:
+        """The parts that have photos, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in named.items() if len(part)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
     """Where a part's rows are: clean ones in one store, K augmented ones in another (None without any).
 
@@ -76,7 +106,7 @@ class Views:
 
 
 def predict_rows(
-    forward: Callable[[torch.Tensor], torch.Tensor], store: Store, part: Labelled, classes: tuple[str, ...]
+    forward: Callable[[torch.Tensor], torch.Tensor], store: Store, *, part: Labelled, classes: tuple[str, ...]
 ) -> Predictions:
     """Predictions on the clean view of a part, a bounded number of rows at a time."""
     mapped, rows = store.mapped(), part.rows(store)
@@ -90,9 +120,8 @@ def predict_rows(
 def train_head(
     recipe: Recipe,
     pooled: Views,
-    parts: Mapping[str, Labelled],
     *,
-    classes: tuple[str, ...],
+    parts: Parts,
     on_epoch: Callable[[EpochRecord], None],
 ) -> torch.nn.Sequential:
     """Phase 1: pooled features (N,D) -> a trained head.
@@ -104,18 +133,18 @@ def train_head(
     assert shape is not None, "features are extracted before the head is trained"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.data.seed)
-        head = build_head(recipe.head, width=shape[0], classes=len(classes))
+        head = build_head(recipe.head, width=shape[0], classes=len(parts.classes))
     if recipe.phase1.optimizer == "lbfgs":
         if recipe.head.hidden or recipe.head.dropout:
             raise RecipeError(
                 "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
                 fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
             )
-        for record in _solve_path(recipe, pooled, parts, classes=classes, head=head):
+        for record in _solve_path(recipe, pooled, parts=parts, head=head):
             on_epoch(record)
         return head
     for record in fit_epochs(
-        _head_task(recipe, pooled, parts, classes=classes, head=head), recipe.phase1, number=1, stop=recipe.stop
+        _head_task(recipe, pooled, parts=parts, head=head), recipe.phase1, number=1, stop=recipe.stop
     ):
         on_epoch(record)
     return head
@@ -124,23 +153,26 @@ def train_head(
 def _head_task(
     recipe: Recipe,
     pooled: Views,
-    parts: Mapping[str, Labelled],
     *,
-    classes: tuple[str, ...],
+    parts: Parts,
     head: torch.nn.Sequential,
 ) -> Task:
-    train, judged = parts["train"], parts.get("val") or parts["train"]
+    train, judged, classes = parts.train, parts.judged, parts.classes
     store, rows = pooled.training(train)
     draw = sampling_weights(recipe.loss, train.labels)
     order = Order(photos=len(train), batch=recipe.phase1.batch_size, seed=recipe.data.seed, draw=draw)
+
+    def train_mode() -> None:
+        head.train()
+
     return Task(
         forward=head,
         module=head,
-        train_mode=lambda: head.train() and None,
+        train_mode=train_mode,
         depths=[list(head.parameters())],
-        feed=CachedFeed(store, rows, train.labels, order=order),
-        loss=make_loss(recipe.loss, np.bincount(train.labels, minlength=len(classes))),
-        validate=lambda: predict_rows(head, pooled.clean, judged, classes),
+        feed=CachedFeed(store, rows, labels=train.labels, order=order),
+        loss=make_loss(recipe.loss, parts.counts),
+        validate=lambda: predict_rows(head, pooled.clean, part=judged, classes=classes),
         classes=classes,
         seed=recipe.data.seed,
     )
@@ -149,14 +181,13 @@ def _head_task(
 def _solve_path(
     recipe: Recipe,
     pooled: Views,
-    parts: Mapping[str, Labelled],
     *,
-    classes: tuple[str, ...],
+    parts: Parts,
     head: torch.nn.Sequential,
 ) -> Iterator[EpochRecord]:
     """Solve for each L2 strength, strongest first, and leave the one with the lowest validation NLL in the head."""
-    train, judged = parts["train"], parts.get("val") or parts["train"]
-    data = _rows_of(pooled, train, recipe, len(classes))
+    train, judged, classes = parts.train, parts.judged, parts.classes
+    data = _rows_of(pooled, parts, recipe=recipe)
     scale = feature_scale(data)
     strengths = L2_PATH if recipe.phase1.weight_decay is None else (recipe.phase1.weight_decay,)
     solution: LinearHead | None = None
@@ -167,8 +198,8 @@ def _solve_path(
             data, scale, classes=len(classes), l2=l2, smoothing=recipe.loss.label_smoothing, start=solution
         )
         forward = _linear(solution)
-        val = predict_rows(forward, pooled.clean, judged, classes)
-        seen = predict_rows(forward, pooled.clean, train, classes)
+        val = predict_rows(forward, pooled.clean, part=judged, classes=classes)
+        seen = predict_rows(forward, pooled.clean, part=train, classes=classes)
         loss = float(nll_terms(val).mean())
         best = loss < lowest
         if best:
@@ -188,12 +219,12 @@ def _solve_path(
             return  # weaker strengths overfit more
 
 
-def _rows_of(pooled: Views, train: Labelled, recipe: Recipe, classes: int) -> Rows:
+def _rows_of(pooled: Views, parts: Parts, *, recipe: Recipe) -> Rows:
+    train = parts.train
     store, views = pooled.training(train)
-    counts = np.bincount(train.labels, minlength=classes)
     weights = np.ones(len(train))
     if recipe.loss.imbalance in ("weights", "sampler"):
-        weights = (len(train) / (classes * counts))[train.labels]
+        weights = (len(train) / (len(parts.classes) * parts.counts))[train.labels]
     return Rows(
         features=store.mapped(),
         rows=np.concatenate(views),
@@ -209,6 +240,7 @@ def _linear(solution: LinearHead) -> Callable[[torch.Tensor], torch.Tensor]:
 @torch.no_grad()
 def _load(head: torch.nn.Sequential, solution: LinearHead) -> None:
     last = head[-1]
+    assert isinstance(last, torch.nn.Linear), "a head ends in a linear layer"
     last.weight.copy_(torch.from_numpy(solution.weight))
     last.bias.copy_(torch.from_numpy(solution.bias))
 
@@ -216,18 +248,16 @@ def _load(head: torch.nn.Sequential, solution: LinearHead) -> None:
 def top_task(
     recipe: Recipe,
     classifier: Classifier,
-    plan: FreezePlan,
     *,
+    plan: FreezePlan,
     feed: Feed,
     clean: Store,
-    parts: Mapping[str, Labelled],
-    classes: tuple[str, ...],
-    bf16: bool,
+    parts: Parts,
 ) -> Task:
     """Phase 2: activations at the cut -> the top and the head learn together."""
     from topwork.models.freeze import set_training_mode
 
-    train, judged = parts["train"], parts.get("val") or parts["train"]
+    train, judged, classes = parts.train, parts.judged, parts.classes
 
     def forward(activation: torch.Tensor) -> torch.Tensor:
         return classifier.from_activation(activation, plan.cut)
@@ -243,10 +273,9 @@ def top_task(
         train_mode=train_mode,
         depths=depths,
         feed=feed,
-        loss=make_loss(recipe.loss, np.bincount(train.labels, minlength=len(classes))),
-        validate=lambda: predict_rows(forward, clean, judged, classes),
+        loss=make_loss(recipe.loss, parts.counts),
+        validate=lambda: predict_rows(forward, clean, part=judged, classes=classes),
         classes=classes,
-        bf16=bf16,
         seed=recipe.data.seed,
     )
 
@@ -263,5 +292,3 @@ def bf16_pays(task: Task, inputs: torch.Tensor, *, bf16: bool) -> float:
         task.module.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - started)
     return float(np.median(seconds[1:]))  # the first pass allocates
-
-

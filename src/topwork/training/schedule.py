@@ -40,15 +40,15 @@ def lr_factor(phase: Phase, *, step: int, steps: int) -> float:
 
 def _one_cycle(share: float, warmup: float) -> float:
     if share < warmup:
-        return _leg(1 / 25, 1.0, share / warmup)
-    return _leg(1.0, 1e-4, (share - warmup) / max(1e-12, 1 - warmup))
+        return _leg(1 / 25, 1.0, share=share / warmup)
+    return _leg(1.0, 1e-4, share=(share - warmup) / max(1e-12, 1 - warmup))
 
 
 def _cosine(share: float, warmup: float) -> float:
     if share < warmup:
         return share / warmup
-    return _leg(1.0, 0.0, (share - warmup) / max(1e-12, 1 - warmup))
+    return _leg(1.0, 0.0, share=(share - warmup) / max(1e-12, 1 - warmup))
 
 
-def _leg(start: float, end: float, share: float) -> float:
+def _leg(start: float, end: float, *, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2

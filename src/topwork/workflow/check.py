@@ -67,7 +67,8 @@ def write_augment_preview(found: Scan, path: Path, *, recipe: Recipe) -> None:
         recipe.backbone.name, recipe.backbone.weights, image_size=recipe.data.image_size, crop=recipe.data.crop
     )
     samples = [
-        Sample(label=record.label or "", path=found.root / record.path, sha256=record.sha256) for record in found.records
+        Sample(label=record.label or "", path=found.root / record.path, sha256=record.sha256)
+        for record in found.records
     ]
     sheet = preview_sheet(pick_samples(samples, count=6), spec, augment=recipe.data.augment, seed=recipe.data.seed)
     with atomic_path(path) as draft:

@@ -20,6 +20,7 @@ from topwork.measures.calibration import fit_temperature
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
+from topwork.training.phases import Parts
 from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
 from topwork.workflow.provenance import hardware, now, versions
 from topwork.workflow.report import write_report
@@ -128,21 +129,21 @@ def fit(
         manifest.write_csv(run.manifest_file)
         findings = [*found.findings, *duplicate_findings(found.records)]
         run.write_findings([finding.to_json() for finding in findings])
-        _tell(found, manifest, len(findings), progress)
+        _tell(found, manifest, findings=len(findings), progress=progress)
         outcome = fit_manifest(chosen, manifest, watch=watch, run=run, progress=progress)
         watch.stage("evaluate")
-        evaluation = _evaluation(outcome, manifest, {})
+        evaluation = _evaluation(outcome, manifest, seconds={})
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
         name = "" if isinstance(recipe, Recipe) else str(recipe)
         facts = {"started": started, "command": command, "recipe_name": name, "finished": now()}
-        provenance = _provenance(outcome, found, manifest, chosen) | facts
+        provenance = _provenance(outcome, found, manifest=manifest, recipe=chosen) | facts
         watch.stage("pack")
-        _write_model(run, outcome, chosen, provenance)
+        _write_model(run, outcome, recipe=chosen, provenance=provenance)
         run.write_provenance(provenance)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
-        evaluation = _evaluation(outcome, manifest, watch.finished())
+        evaluation = _evaluation(outcome, manifest, seconds=watch.finished())
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
     progress.say(evaluation.headline())
     return Run(path=path, evaluation=evaluation)
@@ -172,7 +173,7 @@ def fit_manifest(
         progress.say(f"Phase 2: {network.plan}.")
     extractor = extractor_for(recipe, network, progress=progress)
     watch.stage("trunk")
-    pooled, activations = activation_views(recipe, extractor, manifest, progress=progress)
+    pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
     progress.say(
         f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
         f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
@@ -183,9 +184,13 @@ def fit_manifest(
         extractor=extractor,
         pooled=pooled,
         activations=activations,
-        parts={part: labelled(manifest, part) for part in ("train", "val", "test")},
+        parts=Parts(
+            train=labelled(manifest, "train"),
+            val=labelled(manifest, "val"),
+            test=labelled(manifest, "test"),
+            classes=manifest.classes,
+        ),
         items=items_of(manifest, manifest.part("train")),
-        classes=manifest.classes,
     )
     most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
 
@@ -213,7 +218,7 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
     return load_recipe(recipe, settings)
 
 
-def _tell(found: Scan, manifest: Manifest, findings: int, progress: Progress) -> None:
+def _tell(found: Scan, manifest: Manifest, *, findings: int, progress: Progress) -> None:
     sizes = ", ".join(f"{len(manifest.part(part))} {part}" for part in ("train", "val", "test"))
     progress.say(
         f"{len(found.records)} photos in {len(found.classes)} classes: {sizes}."
@@ -221,14 +226,14 @@ def _tell(found: Scan, manifest: Manifest, findings: int, progress: Progress) ->
     )
 
 
-def _evaluation(outcome: Outcome, manifest: Manifest, seconds: Mapping[str, float]) -> Evaluation:
+def _evaluation(outcome: Outcome, manifest: Manifest, *, seconds: Mapping[str, float]) -> Evaluation:
     group_of = {row.path: row.group for row in manifest.rows}
     predictions = outcome.predictions
     groups = {name: [group_of[path] for path in part.paths] for name, part in predictions.items()}
     return evaluate(predictions, seconds=seconds, groups=groups)
 
 
-def _write_model(run: RunDir, outcome: Outcome, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+def _write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
     from topwork.exports.bundle import BundleFacts, write_bundle
 
     facts = BundleFacts(
@@ -243,7 +248,7 @@ def _write_model(run: RunDir, outcome: Outcome, recipe: Recipe, provenance: Mapp
     write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
 
 
-def _provenance(outcome: Outcome, found: Scan, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+def _provenance(outcome: Outcome, found: Scan, *, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
     extractor = outcome.extractor
     facts = extractor.facts([])
     backbone = outcome.trained.classifier.backbone
@@ -273,4 +278,3 @@ def _provenance(outcome: Outcome, found: Scan, manifest: Manifest, recipe: Recip
             "recipe": digest(recipe.to_toml()),
         },
     }
-

@@ -15,9 +15,7 @@ __all__ = ["predict"]
 _SPOKEN = 200  # photos from which on progress is worth a line
 
 
-def predict(
-    model: str | Path, paths: Iterable[str | Path], *, progress: Progress = silent
-) -> Iterator[Prediction]:
+def predict(model: str | Path, paths: Iterable[str | Path], *, progress: Progress = silent) -> Iterator[Prediction]:
     """Predict photos and folders of photos.
 
     Args:
@@ -36,10 +34,10 @@ def predict(
     if not photos:
         raise DataError("There is no photo among what was given.", fix="name photos, or folders that hold some.")
     predictor = Predictor.load(model, photos=len(photos), progress=progress)
-    return _told(predictor.predict(photos), len(photos), progress)
+    return _told(predictor.predict(photos), len(photos), progress=progress)
 
 
-def _told(answers: Iterable[Prediction], total: int, progress: Progress) -> Iterator[Prediction]:
+def _told(answers: Iterable[Prediction], total: int, *, progress: Progress) -> Iterator[Prediction]:
     for done, answer in enumerate(answers, start=1):
         yield answer
         if total >= _SPOKEN:

@@ -101,13 +101,11 @@ def extractor_for(recipe: Recipe, network: Network, *, progress: Progress) -> Ex
     )
 
 
-def items_of(manifest: Manifest, rows: Sequence[Row], views: Sequence[int] = (0,)) -> list[Item]:
+def items_of(manifest: Manifest, rows: Sequence[Row], *, views: Sequence[int] = (0,)) -> list[Item]:
     """One item a photo and view; the views of a photo follow each other, so that it is decoded once."""
     paths = manifest.paths(rows)
     return [
-        Item(path=path, sha256=row.sha256, view=view)
-        for path, row in zip(paths, rows, strict=True)
-        for view in views
+        Item(path=path, sha256=row.sha256, view=view) for path, row in zip(paths, rows, strict=True) for view in views
     ]
 
 
@@ -123,7 +121,7 @@ def labelled(manifest: Manifest, part: str) -> Labelled:
 
 
 def activation_views(
-    recipe: Recipe, extractor: Extractor, manifest: Manifest, *, progress: Progress
+    recipe: Recipe, extractor: Extractor, *, manifest: Manifest, progress: Progress
 ) -> tuple[Views, Views | None]:
     """Clean and augmented rows: of pooled features, and of activations if phase 2 needs them (else None).
 
@@ -132,18 +130,16 @@ def activation_views(
     """
     wanted = extractor.request.cut is not None
     clean_pooled, clean = extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
-    count = _view_count(recipe, extractor, clean, photos=len(manifest.part("train")), progress=progress)
+    count = _view_count(recipe, extractor, clean=clean, photos=len(manifest.part("train")), progress=progress)
     if count == 0:
         return Views(clean=clean_pooled), None if clean is None else Views(clean=clean)
-    items = items_of(manifest, manifest.part("train"), range(1, count + 1))
+    items = items_of(manifest, manifest.part("train"), views=range(1, count + 1))
     pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
     features = Views(clean=clean_pooled, augmented=pooled, count=count)
     return features, None if clean is None else Views(clean=clean, augmented=activations, count=count)
 
 
-def _view_count(
-    recipe: Recipe, extractor: Extractor, clean: Store | None, *, photos: int, progress: Progress
-) -> int:
+def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, photos: int, progress: Progress) -> int:
     """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
     views = recipe.data.views
     if views.startswith("fixed:"):

@@ -137,7 +137,8 @@ def draft_run(path: Path) -> Iterator[RunDir]:
     """
     if path.exists() and not (path / "recipe.toml").exists() and (path.is_file() or any(path.iterdir())):
         raise RunError(
-            f"{str(path)!r} exists and is no topwork run, so it is not replaced.", fix="choose another folder with --to."
+            f"{str(path)!r} exists and is no topwork run, so it is not replaced.",
+            fix="choose another folder with --to.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.unfinished"

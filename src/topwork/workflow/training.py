@@ -15,7 +15,7 @@ from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
 from topwork.training.history import EpochRecord
 from topwork.training.loop import Task, fit_epochs
 from topwork.training.loss import sampling_weights
-from topwork.training.phases import Labelled, Views, bf16_pays, predict_rows, top_task, train_head
+from topwork.training.phases import Parts, Views, bf16_pays, predict_rows, top_task, train_head
 from topwork.workflow.prepare import Network
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from topwork.data.batches import Item
     from topwork.models.classifier import Classifier
 
-Forward = Callable[["torch.Tensor"], "torch.Tensor"]
+_Forward = Callable[["torch.Tensor"], "torch.Tensor"]
 
 __all__ = ["Experiment", "Trained", "train"]
 
@@ -39,9 +39,8 @@ class Experiment:
         extractor: for fresh views.
         pooled: rows of pooled features.
         activations: rows at the cut, or None if only the head trains.
-        parts: train, val, test.
+        parts: the split, with the class names.
         items: of the training photos, for fresh views.
-        classes: names.
     """
 
     recipe: Recipe
@@ -49,9 +48,8 @@ class Experiment:
     extractor: Extractor
     pooled: Views
     activations: Views | None
-    parts: Mapping[str, Labelled]
+    parts: Parts
     items: list[Item]
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +60,9 @@ class Trained:
     predictions: Mapping[str, Predictions]
 
 
-def train(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]) -> Trained:
+def train(
+    experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]
+) -> Trained:
     """Phase 1, then phase 2 from its solution.
 
     Phase 2 is kept only if it is at least as good on the validation part as what it started from.
@@ -71,50 +71,52 @@ def train(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on
 
     recipe = experiment.recipe
     on_phase("phase 1")
-    head = train_head(recipe, experiment.pooled, experiment.parts, classes=experiment.classes, on_epoch=on_epoch)
+    # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
+    pooled = experiment.pooled if experiment.activations is None else Views(clean=experiment.pooled.clean)
+    head = train_head(recipe, pooled, parts=experiment.parts, on_epoch=on_epoch)
     on_phase("prepare phase 2")
     head.eval()
     classifier = Classifier(experiment.network.build(), head).eval()
     plan, activations = experiment.network.plan, experiment.activations
     if plan is None or activations is None:
-        return Trained(classifier=classifier, predictions=_predictions(experiment, head, experiment.pooled.clean))
+        return Trained(classifier=classifier, predictions=_predictions(experiment, head, store=experiment.pooled.clean))
     from topwork.models.freeze import apply_freeze
 
     apply_freeze(plan, classifier.backbone)
     task = top_task(
         recipe,
         classifier,
-        plan,
+        plan=plan,
         feed=_feed(experiment, activations),
         clean=activations.clean,
         parts=experiment.parts,
-        classes=experiment.classes,
-        bf16=False,
     )
     task = _with_best_precision(experiment, task)
     on_phase("phase 2")
     for record in fit_epochs(task, recipe.phase2, number=2, stop=recipe.stop):
         on_epoch(record)
     on_phase("predict")
-    return Trained(classifier=classifier, predictions=_predictions(experiment, task.forward, activations.clean))
+    return Trained(classifier=classifier, predictions=_predictions(experiment, task.forward, store=activations.clean))
 
 
-def _predictions(experiment: Experiment, forward: Forward, store: Store) -> dict[str, Predictions]:
+def _predictions(experiment: Experiment, forward: _Forward, *, store: Store) -> dict[str, Predictions]:
     return {
-        name: predict_rows(forward, store, part, experiment.classes) for name, part in experiment.parts.items() if len(part)
+        name: predict_rows(forward, store, part=part, classes=experiment.parts.classes)
+        for name, part in experiment.parts.filled().items()
+        if len(part)
     }
 
 
 def _feed(experiment: Experiment, activations: Views) -> Feed:
-    recipe, part = experiment.recipe, experiment.parts["train"]
+    recipe, part = experiment.recipe, experiment.parts.train
     draw = sampling_weights(recipe.loss, part.labels)
     order = Order(photos=len(part), batch=recipe.phase2.batch_size, seed=recipe.data.seed, draw=draw)
     if recipe.data.views == "fresh" or (recipe.data.views == "auto" and activations.augmented is None):
         return FreshFeed(
-            experiment.extractor, experiment.items, part.labels, augment=recipe.data.augment, order=order
+            experiment.extractor, experiment.items, labels=part.labels, augment=recipe.data.augment, order=order
         )
     store, rows = activations.training(part)
-    return CachedFeed(store, rows, part.labels, order=order)
+    return CachedFeed(store, rows, labels=part.labels, order=order)
 
 
 def _with_best_precision(experiment: Experiment, task: Task) -> Task:
@@ -123,10 +125,10 @@ def _with_best_precision(experiment: Experiment, task: Task) -> Task:
     plan = experiment.network.plan
     assert clean is not None
     assert plan is not None
-    inputs = read_rows(clean.mapped(), experiment.parts["train"].rows(clean)[: experiment.recipe.phase2.batch_size])
+    inputs = read_rows(clean.mapped(), experiment.parts.train.rows(clean)[: experiment.recipe.phase2.batch_size])
     key = digest(experiment.extractor.request.identity, list(plan.parameters), list(inputs.shape))[:32]
     candidates = {
         "f32": lambda: bf16_pays(task, inputs, bf16=False),
         "bf16": lambda: bf16_pays(task, inputs, bf16=True),
     }
-    return replace(task, bf16=experiment.extractor.timings.pick("top precision", key, candidates) == "bf16")
+    return replace(task, bf16=experiment.extractor.timings.pick("top precision", key, candidates=candidates) == "bf16")
