@@ -144,11 +144,13 @@ def predictions_csv(parts: Mapping[str, Predictions]) -> str:
             fix="write the parts of one run.",
         )
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     classes = next(iter(parts.values())).classes
-    writer.writerow([*_FIXED, *(f"p_{name}" for name in classes)])
-    for split, part in parts.items():
-        writer.writerows(_rows(split, part))
+    rows = [row for split, part in parts.items() for row in _rows(split, part)]
+    for row in [[*_FIXED, *(f"p_{name}" for name in classes)], *rows]:
+        returns = any("\r" in cell for cell in row)  # Python before 3.13 leaves it bare, and readers end the row there
+        (quoted if returns else plain).writerow(row)
     return text.getvalue()
 
 

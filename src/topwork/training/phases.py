@@ -257,7 +257,7 @@ def top_task(
     """Phase 2: activations at the cut -> the top and the head learn together."""
     from topwork.models.freeze import set_training_mode
 
-    train, judged, classes = parts.train, parts.judged, parts.classes
+    judged, classes = parts.judged, parts.classes
 
     def forward(activation: torch.Tensor) -> torch.Tensor:
         return classifier.from_activation(activation, plan.cut)

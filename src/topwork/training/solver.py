@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ L2_PATH = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 """L2 strengths tried where the recipe leaves `weight_decay` out, strongest first: each start is near its solution."""
 
 _CHUNK = 4096  # rows in memory at once
+_HELD_BYTES = 256_000_000  # features up to this size are read once; larger ones once an iteration
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +38,14 @@ class Rows:
 
     def chunks(self) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
         """Features as float32, a bounded number at a time, with their place in `labels`."""
+        yield from self._held or self._read()
+
+    @cached_property
+    def _held(self) -> list[tuple[npt.NDArray[np.float32], slice]]:
+        small = len(self.rows) * self.features.shape[1] * 4 <= _HELD_BYTES
+        return list(self._read()) if small else []
+
+    def _read(self) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
         for start in range(0, len(self.rows), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(self.rows)))
             yield np.asarray(self.features[self.rows[part]], dtype=np.float32), part
@@ -113,7 +123,7 @@ def solve_head(
     if start is not None:
         first[:, :width] = start.weight * deviation
         first[:, width] = start.bias + start.weight @ mean
-    options = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-5, "maxcor": 20}
+    options = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-4, "maxcor": 20}
     found = minimize(objective, first.ravel(), jac=True, method="L-BFGS-B", options=options)
     matrix = found.x.reshape(classes, width + 1)
     weight = matrix[:, :width] / deviation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,24 +192,28 @@ def fit_manifest(
         ),
         items=items_of(manifest, manifest.part("train")),
     )
+    on_epoch = _epoch_log(recipe, run, progress=progress)
+    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
+    val = trained.predictions.get("val")
+    temperature = fit_temperature(val) if val is not None else 1.0
+    return Outcome(trained=trained, temperature=temperature, extractor=extractor, network=network)
+
+
+def _epoch_log(recipe: Recipe, run: RunDir | None, *, progress: Progress) -> Callable[[EpochRecord], None]:
+    """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user."""
     most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
 
     def on_epoch(record: EpochRecord) -> None:
         if run is not None:
             run.append_history(record.to_json())
-        if record.note:
-            return
-        progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
-        mark = " *" if record.kept else ""
+        if not record.note:  # steps of a solver's path are no epochs
+            progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
         progress.say(
-            f"phase {record.phase}, epoch {record.epoch}: loss {record.train.loss:.3f}, "
-            f"validation accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{mark}"
+            f"phase {record.phase}, {record.note or f'epoch {record.epoch}'}: loss {record.train.loss:.3f}, "
+            f"validation accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{' *' if record.kept else ''}"
         )
 
-    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
-    val = trained.predictions.get("val")
-    temperature = fit_temperature(val) if val is not None else 1.0
-    return Outcome(trained=trained, temperature=temperature, extractor=extractor, network=network)
+    return on_epoch
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:

@@ -103,7 +103,6 @@ def _predictions(experiment: Experiment, forward: _Forward, *, store: Store) -> 
     return {
         name: predict_rows(forward, store, part=part, classes=experiment.parts.classes)
         for name, part in experiment.parts.filled().items()
-        if len(part)
     }
 
 
