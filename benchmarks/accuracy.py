@@ -33,7 +33,7 @@ def scan_with_groups(folder: Path, groups: Path | None) -> Scan:
     group_of = {}
     for number, line in enumerate(groups.read_text(encoding="utf-8").splitlines()):
         if line and not line.startswith("#"):
-            group_of.update({path: f"g{number}" for path in line.split("\t")})
+            group_of.update(dict.fromkeys(line.split("\t"), f"g{number}"))
     with tempfile.TemporaryDirectory() as temporary:
         table = Path(temporary) / "photos.csv"
         with table.open("w", newline="", encoding="utf-8") as stream:

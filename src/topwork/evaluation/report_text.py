@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+import unicodedata
+
 from topwork.evaluation.evaluate import evaluate
 from topwork.evaluation.scores import Evaluation, SplitScores
 from topwork.measures.intervals import Interval
@@ -9,7 +12,8 @@ from topwork.measures.predictions import Predictions
 
 __all__ = ["classification_report"]
 
-_NAME = 20  # longest class name that is printed whole
+_WIDTH = 100
+_NAME = 20  # columns of the widest class name that is printed whole
 _CELL = 21  # `0.943 [0.924, 0.958]` and a space
 _SINGLE = {
     "balanced accuracy": "balanced_accuracy",
@@ -33,15 +37,17 @@ def classification_report(judged: Evaluation | Predictions, *, split: str | None
         judged = evaluate({"all": judged}, seconds={})
     first = judged.headline_split
     names = [split] if split else [first, *(name for name in judged.splits if name != first)]
-    parts = [_table(name, judged.splits[name], title=judged.headline() if name == first else "") for name in names]
+    parts = [_table(name, judged.splits[name]) for name in names]
+    if not split:
+        parts.insert(0, textwrap.fill(_visible(judged.headline()), _WIDTH, break_long_words=True) + "\n")
     if not split and judged.gap:
         parts.append("train minus test\n\n" + "".join(_line(name, _cell(gap)) for name, gap in judged.gap.items()))
     return "\n".join(parts) + "\n95 % confidence intervals stand in brackets.\n"
 
 
-def _table(name: str, scores: SplitScores, *, title: str) -> str:
+def _table(name: str, scores: SplitScores) -> str:
     seen = "; choices have seen it" if scores.seen_by_choices else ""
-    lines = [f"{name} ({scores.accuracy.n} photos{seen})\n\n"]
+    lines = [f"{_visible(name)} ({scores.accuracy.n} photos{seen})\n\n"]
     lines.append(_line("", "precision", "recall", "F1", end="photos"))
     for label, row in scores.per_class.items():
         lines.append(_line(label, *map(_cell, (row.precision, row.recall, row.f1)), end=str(row.support)))
@@ -58,9 +64,25 @@ def _table(name: str, scores: SplitScores, *, title: str) -> str:
 
 
 def _line(name: str, *cells: str, end: str = "") -> str:
-    shown = name if len(name) <= _NAME else f"{name[: _NAME - 8]}…{name[-7:]}"
+    name = _visible(name)
+    kept = len(name)
+    shown = name
+    while _columns(shown) > _NAME:
+        kept -= 1
+        shown = f"{name[: kept - kept // 3]}…{name[len(name) - kept // 3 :]}"
     table = "".join(f"  {cell:<{_CELL}}" for cell in cells)
-    return f"{shown:<{_NAME}}{table}{end:>7}".rstrip() + "\n"
+    return f"{shown}{' ' * (_NAME - _columns(shown))}{table}{end:>7}".rstrip() + "\n"
+
+
+def _visible(text: str) -> str:
+    """Class names come from folders, which may hold line breaks and terminal codes."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _columns(text: str) -> int:
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    joined = sum(unicodedata.combining(character) > 0 for character in text)
+    return len(text) + wide - joined
 
 
 def _cell(interval: Interval) -> str:

@@ -80,7 +80,7 @@ class Store:
     def __init__(self, folder: Path, key: StoreKey) -> None:
         self._folder = folder
         self._key = key
-        self._meta = self._read_meta()
+        self._meta = _read_meta(folder)
         self._rows: dict[RowName, int] = {}
         self._read_bytes = 0
         self.refresh()
@@ -95,17 +95,18 @@ class Store:
 
     def refresh(self) -> None:
         """Learn of the rows that were completed since the last look."""
-        self._meta = self._meta or self._read_meta()
+        self._meta = self._meta or _read_meta(self._folder)
         if self._meta is None or not self._index_path.exists():
             return
         with self._index_path.open("rb") as stream:
             stream.seek(self._read_bytes)
             text = stream.read()
-        whole = len(text) // _INDEX.itemsize * _INDEX.itemsize  # a kill may leave part of a name
         first = self._read_bytes // _INDEX.itemsize
-        for number, name in enumerate(np.frombuffer(text[:whole], _INDEX), start=first):
+        # A kill may leave part of a name; a damaged disk, names without their data.
+        count = max(0, min(len(text) // _INDEX.itemsize, _size(self._data_path) // self._row_bytes - first))
+        for number, name in enumerate(np.frombuffer(text, _INDEX, count=count), start=first):
             self._rows[name["sha256"].decode("ascii"), int(name["view"])] = number
-        self._read_bytes += whole
+        self._read_bytes += count * _INDEX.itemsize
 
     def missing(self, names: Sequence[RowName]) -> list[int]:
         """Positions in `names` that the store does not hold."""
@@ -180,12 +181,10 @@ class Store:
     def _index_path(self) -> Path:
         return self._folder / "index.bin"
 
-    def _read_meta(self) -> dict[str, Any] | None:
-        try:
-            meta: dict[str, Any] = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return meta
+    @property
+    def _row_bytes(self) -> int:
+        assert self._meta is not None, "an empty store has no rows"
+        return int(np.prod(self._meta["shape"])) * np.dtype(self._meta["dtype"]).itemsize
 
     def _start(self, values: npt.NDArray[np.float32]) -> dict[str, Any]:
         fits = float(np.abs(values).max(initial=0.0)) < _FLOAT16_SAFE
@@ -204,9 +203,8 @@ class Store:
         """Cut off data without a name, and half a name: what a kill leaves behind."""
         if self._meta is None:
             return
-        row_bytes = int(np.prod(self._meta["shape"])) * np.dtype(self._meta["dtype"]).itemsize
-        for path, size in ((self._data_path, len(self._rows) * row_bytes), (self._index_path, self._read_bytes)):
-            if path.exists() and path.stat().st_size > size:
+        for path, size in ((self._data_path, len(self._rows) * self._row_bytes), (self._index_path, self._read_bytes)):
+            if _size(path) > size:
                 os.truncate(path, size)
 
 
@@ -270,12 +268,14 @@ class ActivationCache:
         """Every store, sorted by name; folders that are no store are passed over."""
         found = []
         for folder in sorted(self.folder.glob("*")) if self.folder.exists() else ():
+            meta = _read_meta(folder)
+            if meta is None:
+                continue
             try:
-                meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
                 sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
                 used = (folder / "meta.json").stat().st_mtime
-            except (OSError, ValueError):
-                continue
+            except OSError:
+                continue  # removed meanwhile
             found.append(
                 StoreSummary(
                     name=folder.name,
@@ -293,6 +293,18 @@ class ActivationCache:
         folder = self.folder / name
         (folder / "meta.json").unlink(missing_ok=True)  # first: without it the rest is not trusted
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_meta(folder: Path) -> dict[str, Any] | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _append(path: Path, content: bytes) -> None:
