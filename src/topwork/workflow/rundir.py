@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,18 @@ def draft_run(path: Path) -> Iterator[RunDir]:
     """A run in the making: takes the name `path` when the block ends well, and is deleted when it does not.
 
     Raises:
-        RunError: if `path` holds something that is not a run.
+        RunError: if `path` holds something that is not a run, or lies below a file.
     """
     if path.exists() and not (path / "recipe.toml").exists() and (path.is_file() or any(path.iterdir())):
         raise RunError(
             f"{str(path)!r} exists and is no topwork run, so it is not replaced.",
             fix="choose another folder with --to.",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RunError(f"{str(path)!r} lies below a file.", fix="choose another folder with --to.") from None
     draft = path.parent / f".{path.name}.unfinished"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
@@ -149,6 +153,9 @@ def draft_run(path: Path) -> Iterator[RunDir]:
         _take_place(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # it holds the finished run, or something of somebody else
+                parent.rmdir()
 
 
 def next_run_name(data_name: str) -> Path:
@@ -162,7 +169,12 @@ def next_run_name(data_name: str) -> Path:
 def _take_place(draft: Path, path: Path) -> None:
     earlier = path.parent / f".{path.name}.replaced"
     shutil.rmtree(earlier, ignore_errors=True)
-    if path.exists():
-        path.rename(earlier)
-    draft.rename(path)
+    try:
+        if path.exists():
+            path.rename(earlier)
+        draft.rename(path)
+    except BaseException:
+        if earlier.exists() and not path.exists():
+            earlier.rename(path)
+        raise
     shutil.rmtree(earlier, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""A folder with a run's name is a finished run: nothing else ever takes that name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from topwork.errors import RunError
+from topwork.recipe import Recipe
+from topwork.workflow.rundir import RunDir, draft_run, next_run_name
+
+
+def _finish(path: Path, mark: str) -> None:
+    with draft_run(path) as run:
+        run.write_recipe(Recipe())
+        run.append_history({"mark": mark})
+        run.write_provenance({"mark": mark})
+
+
+def _fail(path: Path, error: BaseException) -> None:
+    with draft_run(path) as run:
+        run.write_provenance({"mark": "failed"})
+        raise error
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_run_takes_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    with draft_run(path) as run:
+        run.write_provenance({})
+        assert not path.exists()
+        with pytest.raises(RunError):
+            RunDir.open(path)
+    assert RunDir.open(path).provenance() == {}
+    assert _names(path.parent) == {"run"}
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
+def test_a_draft_vanishes_on_error(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        _fail(tmp_path / "run", error)
+    assert _names(tmp_path) == set()
+
+
+def test_folders_made_for_a_failed_run_vanish_too_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="broken"), draft_run(tmp_path / "mine" / "a" / "b" / "run"):
+        raise ValueError("broken")
+    assert _names(tmp_path) == {"mine"}
+    assert _names(tmp_path / "mine") == set()
+
+
+def test_an_earlier_run_survives_a_failed_new_one_and_is_replaced_by_a_good_one(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    _finish(path, "first")
+    with pytest.raises(ValueError, match="broken"):
+        _fail(path, ValueError("broken"))
+    assert RunDir.open(path).provenance() == {"mark": "first"}
+    _finish(path, "third")
+    assert RunDir.open(path).provenance() == {"mark": "third"}
+    assert RunDir.open(path).history() == [{"mark": "third"}]
+    assert _names(tmp_path) == {"run"}
+
+
+def test_an_earlier_run_comes_back_if_the_last_step_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _finish(tmp_path / "run", "first")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name.endswith(".unfinished"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _finish(tmp_path / "run", "second")
+    assert RunDir.open(tmp_path / "run").provenance() == {"mark": "first"}
+    assert _names(tmp_path) == {"run"}
+
+
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "run", tmp_path / "file" / "deep" / "run"):
+        with pytest.raises(RunError, match="below a file"), draft_run(path):
+            pytest.fail("must not begin")
+
+
+def test_the_remains_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
+    killed = draft_run(tmp_path / "run")
+    RunDir(killed.__enter__().path).append_history({"mark": "killed"})  # and never left: as after kill -9
+    with pytest.raises(RunError):
+        RunDir.open(tmp_path / "run")
+    _finish(tmp_path / "run", "new")
+    assert RunDir.open(tmp_path / "run").history() == [{"mark": "new"}]
+    assert _names(tmp_path) == {"run"}
+
+
+def test_a_foreign_folder_or_file_is_refused_and_untouched(tmp_path: Path) -> None:
+    folder, file = tmp_path / "thesis", tmp_path / "thesis.txt"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work")
+    file.write_text("more work")
+    for path in (folder, file):
+        with pytest.raises(RunError, match="is no topwork run") as caught, draft_run(path):
+            pytest.fail("must not begin")
+        assert "--to" in caught.value.fix
+    assert (folder / "chapter.txt").read_text() == "years of work"
+    assert file.read_text() == "more work"
+    assert _names(tmp_path) == {"thesis", "thesis.txt"}
+
+
+def test_an_empty_folder_may_become_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    _finish(tmp_path / "run", "here")
+    assert RunDir.open(tmp_path / "run").provenance() == {"mark": "here"}
+
+
+def test_only_a_finished_run_opens(tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    RunDir(half).write_recipe(Recipe())
+    for path, words in ((tmp_path / "absent", "There is no run folder"), (half, "no finished run")):
+        with pytest.raises(RunError, match=words):
+            RunDir.open(path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    _finish(tmp_path / "run", "x")
+    run = RunDir.open(tmp_path / "run")
+    run.provenance_file.write_text('{"mark": ')
+    with pytest.raises(RunError, match=r"no readable provenance\.json"):
+        run.provenance()
+    with pytest.raises(RunError, match=r"no readable evaluation\.json"):
+        run.evaluation()
+
+
+def test_history_lines_are_strict_json(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.append_history({"loss": 0.5})
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_history({"loss": float("nan")})
+    assert [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()] == [{"loss": 0.5}]
+
+
+def test_the_next_name_is_the_first_free_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert next_run_name("flowers") == Path("runs/flowers-1")
+    Path("runs/flowers-1").mkdir(parents=True)
+    assert next_run_name("flowers") == Path("runs/flowers-2")
+    assert next_run_name("trash") == Path("runs/trash-1")
