@@ -184,7 +184,7 @@ class Store:
     @property
     def _row_bytes(self) -> int:
         assert self._meta is not None, "an empty store has no rows"
-        return int(np.prod(self._meta["shape"])) * np.dtype(self._meta["dtype"]).itemsize
+        return int(np.prod(self._meta["shape"]) * np.dtype(self._meta["dtype"]).itemsize)
 
     def _start(self, values: npt.NDArray[np.float32]) -> dict[str, Any]:
         fits = float(np.abs(values).max(initial=0.0)) < _FLOAT16_SAFE
