@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from topwork.recipe import Recipe as Recipe
     from topwork.recipe import load_recipe as load_recipe
     from topwork.workflow.check import check as check
+    from topwork.workflow.evaluate import evaluate as evaluate
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
     from topwork.workflow.predict import predict as predict
@@ -27,6 +28,7 @@ _HOMES = {
     "Run": "topwork.workflow.fit",
     "TopworkError": "topwork.errors",
     "check": "topwork.workflow.check",
+    "evaluate": "topwork.workflow.evaluate",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
     "predict": "topwork.workflow.predict",
@@ -34,7 +36,7 @@ _HOMES = {
     "split": "topwork.workflow.split",
 }
 
-__all__ = ["Recipe", "Run", "TopworkError", "check", "fit", "load_recipe", "predict", "report", "split"]
+__all__ = ["Recipe", "Run", "TopworkError", "check", "evaluate", "fit", "load_recipe", "predict", "report", "split"]
 
 
 def __getattr__(name: str) -> Any:
