@@ -22,8 +22,8 @@ def print_csv(rows: Iterable[Sequence[Any]]) -> None:
     """Rows as CSV, the header being the first of them; each is printed as soon as it is there."""
     for row in rows:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(row)
-        typer.echo(line.getvalue())
+        csv.writer(line, lineterminator="\r\n").writerow(row)  # quotes only what its own line end contains
+        typer.echo(line.getvalue().removesuffix("\r\n"))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

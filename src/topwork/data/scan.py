@@ -88,7 +88,7 @@ def scan(source: str | Path, *, workers: int = 2, progress: Progress = silent) -
     Raises:
         DataError: if there is nothing to learn from: missing, empty, no class folders, no readable photos, one class.
     """
-    listing = list_source(source)
+    listing = list_source(source, progress=progress)
     index = ScanIndex(listing.root)
     outcomes: list[_Outcome] = []
     progress.step("scan", 0, len(listing.candidates))

@@ -11,6 +11,7 @@ from topwork.data.finding import Finding
 from topwork.data.folders import Candidate, label_by_folder, walk_files
 from topwork.data.tables import TABLE_ENDINGS, read_table
 from topwork.errors import DataError
+from topwork.progress import Progress, silent
 
 __all__ = ["Listing", "list_source"]
 
@@ -34,7 +35,7 @@ class Listing:
     by_table: bool
 
 
-def list_source(source: str | Path) -> Listing:
+def list_source(source: str | Path, *, progress: Progress = silent) -> Listing:
     """Find the files of a folder, a manifest, or a known data set (a path wins over a name).
 
     Raises:
@@ -42,7 +43,7 @@ def list_source(source: str | Path) -> Listing:
     """
     path, name = Path(source), None
     if not os.path.lexists(path) and isinstance(source, str):
-        path, name = _known(source), source
+        path, name = _known(source, progress=progress), source
     path = Path(os.path.realpath(path))
     if path.is_dir():
         files = walk_files(path)
@@ -60,12 +61,12 @@ def list_source(source: str | Path) -> Listing:
     raise _missing(source)
 
 
-def _known(name: str) -> Path:
+def _known(name: str, *, progress: Progress) -> Path:
     from topwork.data import datasets
 
     if not datasets.is_known(name):
         raise _missing(name)
-    return datasets.resolve(name)
+    return datasets.resolve(name, progress=progress)
 
 
 def _missing(source: str | Path) -> DataError:

@@ -203,7 +203,9 @@ class Extractor:
                 todo = [names[position] for position in store.missing(names)]
                 for start in range(0, len(todo), _BATCH):
                     part = todo[start : start + _BATCH]
-                    store.append(part, _between(backbone, source.read(part), cuts=(int(earlier.what), int(key.what))))
+                    values = _between(backbone, source.read(part), cuts=(int(earlier.what), int(key.what)))
+                    self.cache.make_room((len(todo) - start) * int(np.prod(values.shape[1:])) * 2)
+                    store.append(part, values)
                     self.progress.step("frozen blocks", start + len(part), len(todo))
             return
 
