@@ -218,7 +218,7 @@ class _StoredGraph:
         """The stored graph, or None if there is none or it cannot be read."""
         import openvino as ov
 
-        if not self._facts_path.exists():
+        if self._parities() is None:
             return None
         try:
             return ov.Core().read_model(self._xml)
@@ -244,14 +244,20 @@ class _StoredGraph:
 
     def parity(self, trunk: _OpenVinoTrunk, sample: npt.NDArray[np.uint8]) -> float:
         """Mean cosine with PyTorch float32: the stored one, or measured on the sample now."""
-        facts: dict[str, dict[str, float]] = json.loads(self._facts_path.read_text(encoding="utf-8"))
-        known = facts["parity"].get(trunk.precision)
+        parities = self._parities() or {}
+        known = parities.get(trunk.precision)
         if known is None:
             reference = _TorchTrunk(self._request, EngineChoice(trunk="torch", precision="f32"), built=self._built())
             known = float(cosines(trunk(sample).pooled, reference(sample).pooled).mean())
-            facts["parity"][trunk.precision] = known
-            write_json(self._facts_path, facts)
+            write_json(self._facts_path, {"parity": {**parities, trunk.precision: known}})
         return known
+
+    def _parities(self) -> dict[str, float] | None:
+        try:
+            parities = json.loads(self._facts_path.read_text(encoding="utf-8"))["parity"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return parities if isinstance(parities, dict) else None
 
     def _built(self) -> Backbone:
         self._backbone = self._backbone or self._request.build()
