@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +78,12 @@ def test_two_processes_keep_each_others_choices(tmp_path: Path) -> None:
     later.pick("streams", "k1", candidates=clock.candidates)
     later.pick("streams", "k2", candidates=clock.candidates)
     assert clock.measured == []
+
+
+@pytest.mark.parametrize("damaged", [3, {}, {"picked": 7}, {"picked": ["slow"]}, None])
+def test_a_damaged_entry_is_measured_again(tmp_path: Path, damaged: object) -> None:
+    path = tmp_path / "timings.json"
+    Timings(path).pick("what", "key", candidates={"slow": lambda: 2.0, "fast": lambda: 1.0})
+    known = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(dict.fromkeys(known, damaged)), encoding="utf-8")
+    assert Timings(path).pick("what", "key", candidates={"slow": lambda: 2.0, "fast": lambda: 1.0}) == "fast"

@@ -59,7 +59,7 @@ class Timings:
         """
         name = f"{machine_digest()}/{what}/{key}"
         entry = self._known.get(name)
-        if entry is None or entry["picked"] not in candidates:
+        if not isinstance(entry, dict) or entry.get("picked") not in list(candidates):
             seconds = {candidate: round(measure(), 6) for candidate, measure in candidates.items()}
             entry = {"picked": min(seconds, key=lambda candidate: seconds[candidate]), "seconds": seconds}
             self._known = {**_read(self._path), name: entry}  # another process may have measured meanwhile

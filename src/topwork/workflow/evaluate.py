@@ -45,10 +45,10 @@ def evaluate(run: str | Path, *, data: str | Path | None = None, progress: Progr
             f"The model does not know the class {unknown[0]!r}; it knows {', '.join(predictor.classes)}.",
             fix="rename the class folders to the model's names, or leave the others out.",
         )
-    return measure({"test": _predicted(predictor, found, progress)}, seconds={})
+    return measure({"test": _predicted(predictor, found, progress=progress)}, seconds={})
 
 
-def _predicted(predictor: Predictor, found: Scan, progress: Progress) -> Predictions:
+def _predicted(predictor: Predictor, found: Scan, *, progress: Progress) -> Predictions:
     logits = np.zeros((len(found.records), len(predictor.classes)))
     paths = [found.root / record.path for record in found.records]
     for row, answer in enumerate(predictor.predict(paths)):

@@ -40,7 +40,8 @@ class RunDir:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise RunError(f"There is no run folder {str(path)!r}.", fix="give the folder that `topwork fit` named.")
-        if not run.provenance_file.exists():
+        half_made = run.path.name.startswith(".") and run.path.suffix in (".unfinished", ".replaced")
+        if half_made or not run.provenance_file.exists():
             raise RunError(
                 f"The folder {str(path)!r} holds no finished run.", fix="give the folder that `topwork fit` named."
             )
