@@ -306,7 +306,8 @@ def test_bombs_take_little_memory(tmp_path: Path) -> None:
     # On Linux a child's ru_maxrss begins with that of the process it was forked from, which holds torch by now;
     # VmHWM is the child's own.
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom topwork.data.decode import decode\nfrom topwork.errors import DecodeError\n"
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from topwork.data.decode import decode\nfrom topwork.errors import DecodeError\n"
         "for path in sys.argv[1:]:\n    try: decode(path)\n    except DecodeError: pass\n"
         "status = Path('/proc/self/status')\n"
         "peak = [line.split()[1] for line in status.read_text().splitlines() if line.startswith('VmHWM')]"
