@@ -17,9 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from topwork.data.scan import Scan, scan
 from topwork.data.split import folds
 from topwork.evaluation.evaluate import evaluate
+from topwork.measures.calibration import nll_terms
 from topwork.measures.predictions import Predictions
 from topwork.recipe import load_recipe
 from topwork.timings import cpu_name
@@ -59,12 +62,14 @@ def main() -> None:
     recipe = load_recipe(given.recipe, given.settings)
     found = scan_with_groups(given.data, given.groups)
     pooled: list[Predictions] = []
+    validated: list[float] = []  # NLL of each validation photo: what recipes may be compared by
     seconds: list[float] = []
     for number, manifest in enumerate(folds(found, k=given.folds, seed=given.seed, val_share=0.1), start=1):
         started = time.perf_counter()
         outcome = fit_manifest(recipe, manifest)
         seconds.append(round(time.perf_counter() - started, 1))
         part = outcome.predictions["test"]
+        validated += nll_terms(outcome.predictions["val"]).tolist()
         pooled.append(part)
         print(f"fold {number}: accuracy {part.correct.mean():.4f} n={len(part)} in {seconds[-1]} s", flush=True)
     predictions = Predictions.pooled(pooled)
@@ -74,6 +79,7 @@ def main() -> None:
     print(f"{given.data.name}, recipe {given.recipe} {' '.join(given.settings)}".rstrip())
     for measure in ("accuracy", "macro_f1", "ece"):
         print(f"  {measure:9} {evaluation.interval('test', measure)}")
+    print(f"  validation NLL, seen by choices: {np.mean(validated):.4f} n={len(validated)}")
     print(f"  seconds a fold {seconds}, peak memory {memory:.2f} GB, {cpu_name()}")
     if given.json:
         result = {"data": given.data.name, "recipe": given.recipe, "settings": given.settings, "seconds": seconds}
