@@ -184,9 +184,9 @@ class Recipe(_Choice):
     head: HeadChoice = HeadChoice()
     phase1: Phase = Phase(optimizer="lbfgs")
     phase2: Phase = Phase(
-        train="top-2 blocks", epochs=8, lr=3e-4, weight_decay=0.05, clip_norm=1.0, layer_decay=0.7, ema=0.99
+        train="top-2 blocks", epochs=8, lr=1e-3, weight_decay=0.05, clip_norm=1.0, layer_decay=0.7, ema=0.99
     )
-    loss: LossChoice = LossChoice(label_smoothing=0.05)
+    loss: LossChoice = LossChoice(label_smoothing=0.1)
     stop: StopChoice = StopChoice()
     engine: EngineChoice = EngineChoice()
 

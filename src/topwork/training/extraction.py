@@ -114,7 +114,7 @@ class Extractor:
             )
         return self._facts
 
-    def run(self, items: Sequence[Item], *, augment: Augment | None) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
+    def run(self, items: Sequence[Item]) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
         """The trunk itself, for views that are not worth caching."""
         return self._opened(items)
 

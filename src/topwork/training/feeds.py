@@ -121,7 +121,7 @@ class FreshFeed:
         """See `Feed`."""
         batches = list(self._order.batches(number))
         items = [replace(self._items[i], view=number) for chosen in batches for i in chosen]
-        run = self._extractor.run(self._items, augment=self._augment)
+        run = self._extractor.run(self._items)
         reading = read_batches(
             items,
             self._extractor.request.spec,

@@ -63,10 +63,7 @@ class Trained:
 def train(
     experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]
 ) -> Trained:
-    """Phase 1, then phase 2 from its solution.
-
-    Phase 2 is kept only if it is at least as good on the validation part as what it started from.
-    """
+    """Phase 1, then phase 2 from its solution; where phase 2 trains, its best epoch is kept."""
     from topwork.models.classifier import Classifier
 
     recipe = experiment.recipe
