@@ -130,6 +130,8 @@ class Phase(_Choice):
         layer_decay: each block below the head learns at this factor of the block above it.
         ema: decay per step of the exponential moving average of the weights; 0 turns it off.
         mixup, cutmix: Beta(a, a) parameter of mixing on activations; 0 turns it off.
+        replanned: pairs (a, b): when a epochs were done, b in all were left to the plan. Written by a fit with a time
+            budget, so that it can be repeated without the clock.
     """
 
     train: str | tuple[str, ...] = "head"
@@ -147,6 +149,7 @@ class Phase(_Choice):
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
     cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+    replanned: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] = ()
 
 
 class LossChoice(_Choice):

@@ -253,3 +253,18 @@ def test_bfloat16_passes_train_float32_weights() -> None:
     records = run(task, PHASE.model_copy(update={"epochs": 10}))
     assert records[-1].val.loss < records[0].val.loss
     assert all(p.dtype == torch.float32 for p in task.module.parameters())
+
+
+def test_a_pace_takes_epochs_away_and_the_last_one_still_anneals() -> None:
+    phase = PHASE.model_copy(update={"epochs": 8, "schedule": "cosine", "warmup": 0.0})
+    asked: list[tuple[int, int]] = []
+
+    def pace(done: int, planned: int) -> int:
+        asked.append((done, planned))
+        return 4 if done >= 2 else planned
+
+    hurried = list(fit_epochs(make_task(), phase, number=1, stop=PATIENT, pace=pace))
+    assert asked == [(1, 8), (2, 8), (3, 4), (4, 4)]
+    assert hurried[-1].lr == pytest.approx(0.0, abs=1e-9)
+    recorded = phase.model_copy(update={"replanned": ((2, 4),)})
+    assert [(r.lr, r.val) for r in run(make_task(), recorded)] == [(r.lr, r.val) for r in hurried]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topwork.recipe import Phase
-from topwork.training.schedule import lr_factor
+from topwork.training.schedule import Timeline, lr_factor
 
 NAMES = ("constant", "one-cycle", "cosine", "step")
 
@@ -53,3 +53,56 @@ def test_steps_are_a_tenth_after_each_third() -> None:
 def test_no_jump_between_steps(name: str) -> None:
     found = factors(name, warmup=0.3, steps=1000)
     assert max(abs(a - b) for a, b in itertools.pairwise(found)) < 0.01
+
+
+def run_through(phase: Phase, *, steps: int, plan: dict[int, int] | None = None) -> list[list[float]]:
+    """Factors by epoch; `plan` takes epochs away: epochs done -> epochs in all."""
+    timeline = Timeline(phase, steps=steps)
+    found = []
+    while timeline.done < timeline.epochs:
+        found.append([timeline.factor(step) for step in range(steps)])
+        timeline.end_epoch((plan or {}).get(timeline.done + 1))
+    return found
+
+
+@given(name=st.sampled_from(NAMES), warmup=st.floats(0, 1), epochs=st.integers(0, 9), steps=st.integers(1, 9))
+def test_a_timeline_that_is_left_alone_is_the_schedule(name: str, warmup: float, epochs: int, steps: int) -> None:
+    phase = Phase(schedule=name, warmup=warmup, epochs=epochs)
+    found = [factor for epoch in run_through(phase, steps=steps) for factor in epoch]
+    assert found == [lr_factor(phase, step=step, steps=epochs * steps) for step in range(epochs * steps)]
+
+
+@given(
+    name=st.sampled_from(["one-cycle", "cosine"]),
+    epochs=st.integers(2, 12),
+    steps=st.integers(2, 30),
+    data=st.data(),
+)
+def test_a_shortened_timeline_goes_on_where_it_was_and_still_anneals(
+    name: str, epochs: int, steps: int, data: st.DataObject
+) -> None:
+    phase = Phase(schedule=name, warmup=0.3, epochs=epochs)
+    after = data.draw(st.integers(1, epochs - 1))
+    total = data.draw(st.integers(after + 1, epochs))
+    whole, found = run_through(phase, steps=steps), run_through(phase, steps=steps, plan={after: total})
+    assert len(found) == total
+    assert found[:after] == whole[:after]
+    assert found[after][0] == pytest.approx(whole[after][0])  # no jump
+    assert found[-1][-1] == pytest.approx(whole[-1][-1], abs=1e-9)
+    assert all(0 <= factor <= 1 for epoch in found for factor in epoch)
+
+
+def test_a_recorded_plan_repeats_what_the_clock_decided() -> None:
+    phase = Phase(schedule="one-cycle", epochs=8)
+    by_clock = run_through(phase, steps=5, plan={2: 6, 4: 5})
+    recorded = Phase(schedule="one-cycle", epochs=8, replanned=((2, 6), (4, 5)))
+    assert run_through(recorded, steps=5) == by_clock
+    assert run_through(Phase(epochs=8, replanned=((0, 0),)), steps=5) == []
+
+
+def test_epochs_are_never_added_and_those_that_are_over_stay() -> None:
+    timeline = Timeline(Phase(epochs=3), steps=2)
+    timeline.end_epoch(9)
+    assert timeline.epochs == 3
+    timeline.end_epoch(0)
+    assert (timeline.epochs, timeline.done) == (2, 2)

@@ -22,9 +22,12 @@ from topwork.training.history import EpochRecord, score
 from topwork.training.loss import Loss
 from topwork.training.mixing import mix
 from topwork.training.optimizer import MovingAverage, make_optimizer, parameter_groups
-from topwork.training.schedule import lr_factor
+from topwork.training.schedule import Timeline
 
-__all__ = ["Better", "Task", "fit_epochs"]
+__all__ = ["Better", "Pace", "Task", "fit_epochs"]
+
+Pace = Callable[[int, int], int]
+"""Asked after every epoch: (epochs done, epochs planned) -> epochs that there shall be in all."""
 
 _Weights = dict[str, torch.Tensor]
 
@@ -89,7 +92,9 @@ class Better:
         return self._waited >= self._stop.patience
 
 
-def fit_epochs(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> Iterator[EpochRecord]:
+def fit_epochs(
+    task: Task, phase: Phase, *, number: int, stop: StopChoice, pace: Pace | None = None
+) -> Iterator[EpochRecord]:
     """Train epoch by epoch; after the last record the module holds the weights that the recipe keeps.
 
     The consumer may stop early by closing the generator; the weights kept so far are then restored.
@@ -99,20 +104,19 @@ def fit_epochs(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> It
         phase: how.
         number: 1 or 2, for the records.
         stop: metric, patience, and whether the best or the last epoch is kept.
+        pace: may take epochs away; the rest of the schedule is then gone through faster.
     """
     optimizer = make_optimizer(phase, parameter_groups(phase, task.depths))
     average = MovingAverage(task.trainable(), phase.ema) if phase.ema > 0 else None
-    steps = phase.epochs * task.feed.steps
+    timeline = Timeline(phase, steps=task.feed.steps)
     better = Better(stop)
     kept = _snapshot(task.module)
     torch.manual_seed(seed_from("dropout", task.seed, number))
     try:
-        for epoch in range(1, phase.epochs + 1):
+        while timeline.done < timeline.epochs:
             started = time.perf_counter()
-            first = (epoch - 1) * task.feed.steps
-            train = _train_epoch(
-                task, phase, epoch=epoch, optimizer=optimizer, average=average, rate=_rates(phase, first, steps=steps)
-            )
+            epoch = timeline.done + 1
+            train = _train_epoch(task, phase, epoch=epoch, optimizer=optimizer, average=average, rate=timeline.factor)
             task.module.eval()
             with average.applied() if average else nullcontext():
                 val = task.validate()
@@ -133,13 +137,10 @@ def fit_epochs(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> It
             )
             if better.exhausted:
                 return
+            timeline.end_epoch(pace(epoch, timeline.epochs) if pace else None)
     finally:
         task.module.load_state_dict(kept)
         task.module.eval()
-
-
-def _rates(phase: Phase, first: int, *, steps: int) -> Callable[[int], float]:
-    return lambda step: lr_factor(phase, step=first + step, steps=steps)
 
 
 def _train_epoch(

@@ -1,4 +1,4 @@
-"""Learning rate over steps: pure functions of the share of training that is done."""
+"""Learning rate over steps: pure functions of the share of training that is done, also where that gets shorter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from topwork.recipe import Phase
 
-__all__ = ["lr_factor"]
+__all__ = ["Timeline", "lr_factor"]
 
 
-def lr_factor(phase: Phase, *, step: int, steps: int) -> float:
+def lr_factor(phase: Phase, *, step: float, steps: int) -> float:
     """Factor in [0, 1] on the peak learning rate at `step` of `steps`.
 
     * `constant`: 1.
@@ -21,7 +21,7 @@ def lr_factor(phase: Phase, *, step: int, steps: int) -> float:
 
     Args:
         phase: gives `schedule` and `warmup`.
-        step: from 0 to steps - 1.
+        step: from 0 to steps - 1; a schedule that was shortened has steps between whole ones.
         steps: of the whole phase, >= 1.
 
     Example:
@@ -52,3 +52,57 @@ def _cosine(share: float, warmup: float) -> float:
 
 def _leg(start: float, end: float, *, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+class Timeline:
+    """Which point of its schedule a phase has reached. Epochs may be taken away while it runs.
+
+    The remaining steps then go through the rest of the schedule in longer strides: the rate does not jump, and the last
+    step still has the rate that the schedule ends with.
+
+    Args:
+        phase: gives epochs, schedule and `replanned`.
+        steps: of an epoch, >= 1.
+
+    Attributes:
+        epochs: of the phase, as planned now.
+        done: epochs that are over.
+    """
+
+    def __init__(self, phase: Phase, *, steps: int) -> None:
+        self._phase = phase
+        self._steps = steps
+        self._position = 0.0  # of the next step, in steps of the schedule as it was planned at first
+        self._stride = 1.0
+        self.epochs = phase.epochs
+        self.done = 0
+        self._shorten(self._recorded())
+
+    def factor(self, step: int) -> float:
+        """The factor on the peak learning rate at a step of the running epoch, counted from 0."""
+        return lr_factor(self._phase, step=self._position + step * self._stride, steps=self._whole)
+
+    def end_epoch(self, epochs: int | None = None) -> None:
+        """One more epoch is over.
+
+        Args:
+            epochs: how many there shall be in all; None for as many as planned. Epochs are never added.
+        """
+        self._position += self._steps * self._stride
+        self.done += 1
+        recorded = self._recorded()
+        self._shorten(recorded if epochs is None else min(epochs, recorded))
+
+    @property
+    def _whole(self) -> int:
+        return self._phase.epochs * self._steps
+
+    def _recorded(self) -> int:
+        return dict(self._phase.replanned).get(self.done, self.epochs)
+
+    def _shorten(self, epochs: int) -> None:
+        if epochs >= self.epochs:
+            return
+        self.epochs = max(self.done, epochs)
+        left = (self.epochs - self.done) * self._steps
+        self._stride = (self._whole - 1 - self._position) / max(1, left - 1)
