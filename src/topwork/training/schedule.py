@@ -11,18 +11,19 @@ __all__ = ["Timeline", "lr_factor"]
 
 
 def lr_factor(phase: Phase, *, step: float, steps: int) -> float:
-    """Factor in [0, 1] on the peak learning rate at `step` of `steps`.
+    """Factor in (0, 1] on the peak learning rate at `step` of `steps`.
 
     * `constant`: 1.
     * `one-cycle`: cosine from 1/25 up to 1 over the warm-up share, then cosine down to 1e-4.
       Source: L. N. Smith and N. Topin (2018), arXiv:1708.07120, with cosine legs.
-    * `cosine`: linear warm-up, then half a cosine to 0. Source: I. Loshchilov and F. Hutter (2017), arXiv:1608.03983.
+    * `cosine`: linear warm-up in equal steps, then half a cosine that would reach 0 one step after the last; no step
+      is taken at rate 0. Source: I. Loshchilov and F. Hutter (2017), arXiv:1608.03983.
     * `step`: a tenth after each third.
 
     Args:
         phase: gives `schedule` and `warmup`.
         step: from 0 to steps - 1; a schedule that was shortened has steps between whole ones.
-        steps: of the whole phase, >= 1.
+        steps: of the whole phase, > step.
 
     Example:
         >>> lr_factor(Phase(schedule="step"), step=50, steps=100)
@@ -32,7 +33,7 @@ def lr_factor(phase: Phase, *, step: float, steps: int) -> float:
     rules: dict[str, Callable[[], float]] = {
         "constant": lambda: 1.0,
         "one-cycle": lambda: _one_cycle(share, phase.warmup),
-        "cosine": lambda: _cosine(share, phase.warmup),
+        "cosine": lambda: _cosine(step, steps, warm=phase.warmup * steps),
         "step": lambda: 0.1 ** min(2, int(3 * step / max(1, steps))),
     }
     return rules[phase.schedule]()
@@ -44,10 +45,10 @@ def _one_cycle(share: float, warmup: float) -> float:
     return _leg(1.0, 1e-4, share=(share - warmup) / max(1e-12, 1 - warmup))
 
 
-def _cosine(share: float, warmup: float) -> float:
-    if share < warmup:
-        return share / warmup
-    return _leg(1.0, 0.0, share=(share - warmup) / max(1e-12, 1 - warmup))
+def _cosine(step: float, steps: int, *, warm: float) -> float:
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return _leg(1.0, 0.0, share=(step - warm) / (steps - warm))
 
 
 def _leg(start: float, end: float, *, share: float) -> float:
