@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from topwork.errors import RecipeError
+from topwork.recipe_text import explained, parse_setting, to_toml
 
 __all__ = [
     "Augment",
@@ -195,7 +196,7 @@ class Recipe(_Choice):
 
     def to_toml(self) -> str:
         """The recipe as TOML; `load_recipe` reads it back to an equal recipe."""
-        return "\n".join(_toml_tables(self.model_dump(exclude_none=True)))
+        return to_toml(self.model_dump(exclude_none=True))
 
     def replace(self, settings: Mapping[str, Any]) -> Recipe:
         """A new recipe with dotted keys changed, e.g. `{"phase2.epochs": 4}`.
@@ -267,77 +268,11 @@ def load_recipe(source: str | Path, settings: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"The recipe {str(path)!r} cannot be read: {error}.", fix="correct the TOML file.") from None
     recipe = _validated(tree)
-    return recipe.replace(dict(_parse_setting(setting) for setting in settings)) if settings else recipe
-
-
-def _parse_setting(setting: str) -> tuple[str, Any]:
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set needs KEY=VALUE. Got {setting!r}.", fix="write e.g. --set phase2.epochs=4.")
-    text = text.strip()
-    if (
-        text.lower() == "none"
-        and key.strip() != "backbone.weights"
-        and not key.strip().endswith(("train", "imbalance"))
-    ):
-        return key.strip(), None
-    try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text
+    return recipe.replace(dict(parse_setting(setting) for setting in settings)) if settings else recipe
 
 
 def _validated(tree: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error) from None
-
-
-def _explain(error: ValidationError) -> RecipeError:
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    dotted = ".".join(where)
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(Recipe)
-        nearest = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
-        fix = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}."
-        return RecipeError(f"The recipe has no key {dotted!r}.", fix=fix)
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    return RecipeError(
-        f"The recipe's {dotted!r} does not fit: {reason}. Got {first['input']!r}.", fix=f"change {dotted}."
-    )
-
-
-def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += [prefix + name, *_known_keys(kind, f"{prefix}{name}.")]
-        else:
-            keys.append(prefix + name)
-    return keys
-
-
-def _toml_tables(tree: Mapping[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for section, values in tree.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items()]
-        lines.append("")
-    return lines
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return repr(value)
+        raise explained(error, Recipe) from None
