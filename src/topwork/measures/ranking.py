@@ -38,39 +38,40 @@ def auroc(predictions: Predictions) -> float:
     return float(_macro(np.asarray(summands.sum(axis=0)).ravel(), classes=len(predictions.classes), levels=levels))
 
 
-def auroc_interval(predictions: Predictions, *, groups: Sequence[str] | None = None, seed: int = 0) -> Interval:
+def auroc_interval(*runs: Predictions, groups: Sequence[str] | None = None, seed: int = 0) -> Interval:
     """AUROC with the BCa bootstrap interval, stratified by class.
 
     Args:
-        predictions: at least one photo.
+        runs: predictions of one model, or of one recipe's models by seed on the same photos, whose mean is taken; at
+            least one photo.
         groups: N names; whole groups are resampled.
         seed: of the bootstrap.
     """
-    summands, levels = _summands(predictions)
-    classes = len(predictions.classes)
+    summands, levels = _summands(*runs)
+    classes = len(runs) * len(runs[0].classes)
     sampled = bootstrap(
         summands,
         lambda sums: {"auroc": _macro(sums, classes=classes, levels=levels)},
-        strata=predictions.labels,
+        strata=runs[0].labels,
         groups=groups,
         seed=seed,
     )
     return sampled.interval("auroc")
 
 
-def _summands(predictions: Predictions) -> tuple[Any, int]:
-    """(N, 2 K levels) sparse: for each class the photo's level, in one half for its own class, else in the other."""
+def _summands(*runs: Predictions) -> tuple[Any, int]:
+    """(N, 2 S K levels) sparse: for each class the photo's level, in one half for its own class, else in the other."""
     from scipy import sparse
 
-    n, k = predictions.logits.shape
-    ranks = np.stack([_levels(scores) for scores in _log_odds(predictions.logits).T])  # (K,N)
+    labels, k = runs[0].labels, len(runs[0].classes)
+    ranks = np.stack([_levels(scores) for run in runs for scores in _log_odds(run.logits).T])  # (SK,N)
     levels = int(ranks.max()) + 1
-    classes = np.arange(k)[:, None]
-    own = predictions.labels[None, :] == classes  # (K,N)
+    classes = np.arange(len(ranks))[:, None]
+    own = labels[None, :] == classes % k  # (SK,N)
     columns = (2 * classes + ~own) * levels + ranks
-    rows = np.broadcast_to(np.arange(n), (k, n))
-    shape = (n, 2 * k * levels)
-    return sparse.csr_array((np.ones(n * k), (rows.ravel(), columns.ravel())), shape=shape), levels
+    rows = np.broadcast_to(np.arange(len(labels)), ranks.shape)
+    shape = (len(labels), 2 * len(ranks) * levels)
+    return sparse.csr_array((np.ones(ranks.size), (rows.ravel(), columns.ravel())), shape=shape), levels
 
 
 def _log_odds(logits: _Floats) -> _Floats:
