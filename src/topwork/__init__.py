@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from topwork.recipe import Recipe as Recipe
     from topwork.recipe import load_recipe as load_recipe
     from topwork.workflow.check import check as check
+    from topwork.workflow.compare import Comparison as Comparison
+    from topwork.workflow.compare import compare as compare
     from topwork.workflow.evaluate import evaluate as evaluate
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
@@ -24,10 +26,12 @@ __version__ = "0.1.0"
 
 # Public name -> the module it lives in. No package or module of topwork may carry one of these names.
 _HOMES = {
+    "Comparison": "topwork.workflow.compare",
     "Recipe": "topwork.recipe",
     "Run": "topwork.workflow.fit",
     "TopworkError": "topwork.errors",
     "check": "topwork.workflow.check",
+    "compare": "topwork.workflow.compare",
     "evaluate": "topwork.workflow.evaluate",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
@@ -36,7 +40,20 @@ _HOMES = {
     "split": "topwork.workflow.split",
 }
 
-__all__ = ["Recipe", "Run", "TopworkError", "check", "evaluate", "fit", "load_recipe", "predict", "report", "split"]
+__all__ = [
+    "Comparison",
+    "Recipe",
+    "Run",
+    "TopworkError",
+    "check",
+    "compare",
+    "evaluate",
+    "fit",
+    "load_recipe",
+    "predict",
+    "report",
+    "split",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -143,13 +143,24 @@ class Ranking:
         scores: name -> numbers, in the order given.
         contrasts: every model but the first against the first.
         leader: the model with the highest accuracy.
-        tied: the models that no test tells from the leader, Holm over all pairs.
+        pairs: (a, b) -> accuracy of b minus that of a, and p of no difference after Holm's correction over all pairs.
     """
 
     scores: Mapping[str, ModelScores]
     contrasts: tuple[Contrast, ...]
     leader: str
-    tied: tuple[str, ...]
+    pairs: Mapping[tuple[str, str], tuple[float, float]]
+
+    def beats(self, model: str, other: str) -> bool:
+        """Whether a model is better than another, counting that any two of all might have been looked at."""
+        sign = 1 if (other, model) in self.pairs else -1
+        difference, p = self.pairs[(other, model) if sign == 1 else (model, other)]
+        return p <= LEVEL and sign * difference > 0
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """The models that no test tells from the leader."""
+        return tuple(name for name in self.scores if name != self.leader and not self.beats(self.leader, name))
 
 
 def compare_predictions(
@@ -177,20 +188,19 @@ def compare_predictions(
     scores = {name: _scores(runs, groups, seed=seed_from("comparison", seed, name)) for name, runs in models.items()}
     right = {name: np.stack([run.correct for run in runs]) for name, runs in models.items()}
     tests = {(a, b): paired_test(right[a], right[b], folds=folds, groups=groups) for a, b in combinations(models, 2)}
-    leader = max(scores, key=lambda name: scores[name].accuracy.value)
-    adjusted = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    tied = tuple(
-        name
-        for name in models
-        if name != leader and (adjusted.get((leader, name), adjusted.get((name, leader), 1)) > LEVEL)
-    )
-    pairs = [pair for pair in tests if pair[0] == next(iter(models))]
-    corrected = holm([tests[pair].p for pair in pairs])
+    every = holm([test.p for test in tests.values()])
+    against = [pair for pair in tests if pair[0] == next(iter(models))]
+    corrected = holm([tests[pair].p for pair in against])
     contrasts = tuple(
         _contrast(pair, models, test=tests[pair], p=p, at=(folds, groups))
-        for pair, p in zip(pairs, corrected, strict=True)
+        for pair, p in zip(against, corrected, strict=True)
     )
-    return Ranking(scores=scores, contrasts=contrasts, leader=leader, tied=tied)
+    return Ranking(
+        scores=scores,
+        contrasts=contrasts,
+        leader=max(scores, key=lambda name: scores[name].accuracy.value),
+        pairs={pair: (test.difference, p) for (pair, test), p in zip(tests.items(), every, strict=True)},
+    )
 
 
 def _contrast(

@@ -90,7 +90,7 @@ class SeedNoise:
 
     Args:
         variance: of the pooled accuracy of one seed, all causes.
-        excess: of it, what independent flips of single photos do not explain; >= 0.
+        excess: of it, what independent flips of single photos (or groups) do not explain; >= 0.
         freedom: degrees of freedom behind the two, (S - 1) (Σ v)² / Σ v² for the variances v of the folds; 0 where
             there is one seed, and nothing is known.
     """
@@ -100,12 +100,13 @@ class SeedNoise:
     freedom: float
 
 
-def seed_noise(correct: _Flags, folds: _Ints) -> SeedNoise:
+def seed_noise(correct: _Flags, folds: _Ints, *, groups: Sequence[str] | None = None) -> SeedNoise:
     """Seed noise of one recipe, measured inside each fold, so that how hard a fold is does not count.
 
     Args:
         correct: (S,N) whether the model of each seed got each photo right.
         folds: (N,) number of the fold that judged the photo, from 0.
+        groups: N names; photos of one name flip together.
     """
     seeds, photos = correct.shape
     if seeds < 2:
@@ -114,7 +115,8 @@ def seed_noise(correct: _Flags, folds: _Ints) -> SeedNoise:
     right = np.stack([np.bincount(folds, weights=row, minlength=len(sizes)) for row in correct])  # (S,F)
     by_fold = right.var(axis=0, ddof=1) / photos**2  # (F,) (n_f / N)^2 var(right_f / n_f)
     variance, squares = float(by_fold.sum()), float((by_fold**2).sum())
-    flips = float(correct.var(axis=0, ddof=1).sum()) / photos**2
+    units = correct if groups is None else np.stack([np.bincount(unit_numbers(groups), weights=row) for row in correct])
+    flips = float(units.var(axis=0, ddof=1).sum()) / photos**2
     return SeedNoise(
         variance=variance,
         excess=max(0.0, variance - flips),
@@ -173,7 +175,11 @@ def paired_test(first: _Flags, second: _Flags, *, folds: _Ints, groups: Sequence
     gap = second.mean(axis=0) - first.mean(axis=0)  # (N,)
     difference = float(gap.mean())
     paired, units = _cluster_variance(gap, groups)
-    noises = [(noise.excess / len(of), noise.freedom) for of in (first, second) for noise in [seed_noise(of, folds)]]
+    noises = [
+        (noise.excess / len(of), noise.freedom)
+        for of in (first, second)
+        for noise in [seed_noise(of, folds, groups=groups)]
+    ]
     seed_variance = sum(excess for excess, _ in noises)
     variance = paired + seed_variance
     parts = [(paired, units - 1), *noises]

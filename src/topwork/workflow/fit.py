@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from topwork.training.extraction import Extractor
     from topwork.training.history import EpochRecord
 
-__all__ = ["Outcome", "Run", "fit", "fit_manifest"]
+__all__ = ["Outcome", "Run", "fit", "fit_manifest", "provenance_of", "write_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +137,9 @@ def fit(
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
         name = "" if isinstance(recipe, Recipe) else str(recipe)
         facts = {"started": started, "command": command, "recipe_name": name, "finished": now()}
-        provenance = _provenance(outcome, found, manifest=manifest, recipe=chosen) | facts
+        provenance = provenance_of(outcome, found, manifest=manifest, recipe=chosen) | facts
         watch.stage("pack")
-        _write_model(run, outcome, recipe=chosen, provenance=provenance)
+        write_model(run, outcome, recipe=chosen, provenance=provenance)
         run.write_provenance(provenance)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
@@ -237,7 +237,15 @@ def _evaluation(outcome: Outcome, manifest: Manifest, *, seconds: Mapping[str, f
     return evaluate(predictions, seconds=seconds, groups=groups)
 
 
-def _write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+def write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+    """Write the bundle of an outcome into a run.
+
+    Args:
+        run: whose model it becomes.
+        outcome: what training gave.
+        recipe: the choices.
+        provenance: from `provenance_of`, with `finished` and `recipe_name`.
+    """
     from topwork.exports.bundle import BundleFacts, write_bundle
 
     facts = BundleFacts(
@@ -252,7 +260,8 @@ def _write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: M
     write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
 
 
-def _provenance(outcome: Outcome, found: Scan, *, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+    """Where the numbers of an outcome come from: the content of `provenance.json` but for times and names."""
     extractor = outcome.extractor
     facts = extractor.facts([])
     backbone = outcome.trained.classifier.backbone

@@ -1,0 +1,171 @@
+"""A comparison of tiny networks on drawn photos, end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import topwork
+from topwork.cli.app import run as command
+from topwork.errors import TopworkError
+from topwork.measures.predictions import read_predictions_csv
+from topwork.workflow.compare import Comparison
+
+TINY = """
+[data]
+image_size = 64
+[backbone]
+name = "test_efficientnet"
+weights = "none"
+[engine]
+precision = "f32"
+[phase2]
+train = "top-1 blocks"
+epochs = {epochs}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("recipes")
+    for name, epochs in (("frozen", 0), ("tuned", 2)):
+        (folder / f"{name}.toml").write_text(TINY.format(epochs=epochs), encoding="utf-8")
+    return [folder / "frozen.toml", folder / "tuned.toml"]
+
+
+@pytest.fixture(scope="module")
+def compared(drawn_photos: Path, recipes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    to = tmp_path_factory.mktemp("compare") / "drawn"
+    return topwork.compare(drawn_photos, recipes, to=to, folds=2, seeds=2)
+
+
+def test_the_ladder_is_always_there_and_every_photo_is_judged_once(compared: Comparison) -> None:
+    assert list(compared.ranking.scores) == [
+        "frozen",
+        "tuned",
+        "majority class",
+        "colour histogram",
+        "nearest neighbours",
+    ]
+    for scores in compared.ranking.scores.values():
+        assert scores.accuracy.n == 50
+        assert np.sum(scores.confusion_matrix) == pytest.approx(50)
+
+
+def test_the_probe_joins_where_no_recipe_is_one(drawn_photos: Path, recipes: list[Path], tmp_path: Path) -> None:
+    found = topwork.compare(drawn_photos, recipes[1:], to=tmp_path / "c", folds=2, seeds=1)
+    assert list(found.ranking.scores)[-1] == "probe"
+    assert found.facts["probe"].seedless
+    assert any("one seed" in sentence for sentence in found.verdict)
+
+
+def test_only_what_chance_decides_is_repeated(compared: Comparison) -> None:
+    assert {name: scores.seeds for name, scores in compared.ranking.scores.items()} == {
+        "frozen": 1,
+        "tuned": 2,
+        "majority class": 1,
+        "colour histogram": 1,
+        "nearest neighbours": 1,
+    }
+
+
+def test_seeds_train_anew_on_the_same_folds(compared: Comparison) -> None:
+    said = []
+    for seed in (0, 1):
+        folder = compared.path / "results" / "tuned" / f"fold-1-seed-{seed}"
+        said.append(read_predictions_csv((folder / "predictions.csv").read_text(encoding="utf-8"))["test"])
+        assert f"seed = {seed}" in (folder / "recipe.toml").read_text(encoding="utf-8")
+    assert said[0].paths == said[1].paths
+    assert not np.array_equal(said[0].logits, said[1].logits)
+
+
+def test_what_is_done_is_not_done_again(
+    compared: Comparison, drawn_photos: Path, recipes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a round was run again")
+
+    monkeypatch.setattr("topwork.workflow.compare.run_round", refuse)
+    monkeypatch.setattr("topwork.workflow.ladder.Ladder.run_round", refuse)
+    again = topwork.compare(drawn_photos, recipes, to=compared.path, folds=2, seeds=2)
+    assert again.ranking == compared.ranking
+
+
+def test_a_lost_or_foreign_round_is_run_again_and_says_the_same(
+    compared: Comparison, drawn_photos: Path, recipes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = compared.path / "results" / "tuned" / "fold-2-seed-1"
+    (lost / "predictions.csv").write_text("damaged", encoding="utf-8")
+    foreign = compared.path / "results" / "frozen" / "fold-1-seed-0" / "provenance.json"
+    facts = json.loads(foreign.read_text(encoding="utf-8"))
+    facts["round"]["key"] = "of other photos"
+    foreign.write_text(json.dumps(facts), encoding="utf-8")
+    ran = []
+    from topwork.workflow import compare as module
+
+    run_round = module.run_round
+    monkeypatch.setattr(module, "run_round", lambda plan, *a, **k: (ran.append(plan.path), run_round(plan, *a, **k)))
+    again = topwork.compare(drawn_photos, recipes, to=compared.path, folds=2, seeds=2)
+    assert sorted(ran) == sorted([lost, foreign.parent])
+    assert again.ranking == compared.ranking
+
+
+def test_the_first_model_of_each_recipe_can_be_used(compared: Comparison, drawn_photos: Path) -> None:
+    photo = next(drawn_photos.glob("*/*.*"))
+    for name in ("frozen", "tuned"):
+        answer = next(iter(topwork.predict(compared.path / "results" / name / "fold-1-seed-0", [photo])))
+        assert answer.predicted in compared.summary["data"]["classes"]
+        assert compared.facts[name].model_mb
+        assert compared.facts[name].ms_a_photo
+
+
+def test_the_summary_is_on_disk_and_on_stdout(
+    compared: Comparison, drawn_photos: Path, recipes: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = json.loads((compared.path / "comparison.json").read_text(encoding="utf-8"))
+    assert stored["models"].keys() == compared.ranking.scores.keys()
+    words = [
+        "compare",
+        str(drawn_photos),
+        *map(str, recipes),
+        "--folds",
+        "2",
+        "--seeds",
+        "2",
+        "--to",
+        str(compared.path),
+    ]
+    assert command([*words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["models"] == stored["models"]
+    assert command(words) == 0
+    text = capsys.readouterr().out
+    assert "verdict" in text
+    assert "majority class" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seeds": 0}, "at least 1"),
+        ({"folds": 1}, "must be 2 to"),
+        ({"recipes": []}, "at least one recipe"),
+        ({"recipes": ["defualt"]}, "no recipe"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    drawn_photos: Path, recipes: list[Path], tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    given = {"recipes": recipes, "folds": 2, "seeds": 1} | changes
+    with pytest.raises(TopworkError, match=says):
+        topwork.compare(drawn_photos, to=tmp_path / "c", **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "c").exists()
+
+
+def test_recipes_of_one_name_are_told_apart(recipes: list[Path]) -> None:
+    from topwork.workflow.compare import _entries
+
+    assert [entry.name for entry in _entries([recipes[0], recipes[0], recipes[1]])] == ["frozen", "frozen-2", "tuned"]
