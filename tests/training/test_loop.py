@@ -12,9 +12,11 @@ from torch import nn
 
 from topwork.measures.predictions import Predictions
 from topwork.recipe import LossChoice, Phase, StopChoice
+from topwork.training.course import Better
 from topwork.training.history import EpochRecord
-from topwork.training.loop import Better, Task, fit_epochs
+from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss
+from topwork.training.task import Task
 
 CLASSES = ("a", "b", "c")
 PHASE = Phase(epochs=4, batch_size=8, lr=0.05, schedule="constant", weight_decay=0.0)
@@ -31,10 +33,10 @@ class Blobs:
         self.labels = random.integers(3, size=48)
         self.points = (random.normal(size=(3, 2))[self.labels] * 2 + random.normal(size=(48, 2))).astype(np.float32)
 
-    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
         order = np.random.default_rng(number).permutation(48)
-        for start in range(0, 48, 8):
-            chosen = order[start : start + 8]
+        for first in range(8 * start, 48, 8):
+            chosen = order[first : first + 8]
             yield torch.from_numpy(self.points[chosen]), self.labels[chosen]
 
 
@@ -205,8 +207,8 @@ def test_an_interrupt_leaves_the_best_weights_so_far(where: str) -> None:
     task = make_task(validate=validate)
     epoch = task.feed.epoch
 
-    def interrupted(number: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-        for step, batch in enumerate(epoch(number)):
+    def interrupted(number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+        for step, batch in enumerate(epoch(number, start)):
             if where == "feed" and (number, step) == (3, 2):
                 raise KeyboardInterrupt
             yield batch

@@ -16,9 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 from topwork.errors import RecipeError
 from topwork.measures.predictions import Predictions
 from topwork.recipe import LossChoice, Phase, StopChoice
-from topwork.training.loop import Task, fit_epochs
+from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss
 from topwork.training.optimizer import MovingAverage, make_optimizer, parameter_groups
+from topwork.training.task import Task
 
 STEPS, EPOCHS = 5, 4
 LAST = StopChoice(patience=1000, keep="last")
@@ -34,8 +35,8 @@ class Noise:
         self.points = torch.from_numpy(random.normal(size=(STEPS, 8, 4)).astype(np.float32))
         self.labels = random.integers(3, size=(STEPS, 8))
 
-    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
-        return iter(list(zip(self.points, self.labels, strict=True)))
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+        return iter(list(zip(self.points, self.labels, strict=True))[start:])
 
 
 def network() -> nn.Sequential:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -26,8 +27,8 @@ class Feed(Protocol):
     steps: int
     """Batches of an epoch."""
 
-    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
-        """The batches of an epoch, counted from 1; the same number gives the same batches."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+        """The batches of an epoch, counted from 1, from batch `start` on; the same number gives the same batches."""
         ...
 
 
@@ -83,9 +84,9 @@ class CachedFeed:
         self._order = order
         self.steps = order.steps
 
-    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
         """See `Feed`."""
-        for chosen in self._order.batches(number):
+        for chosen in islice(self._order.batches(number), start, None):
             rows = self._rows[(number + chosen) % len(self._rows), chosen]
             yield read_rows(self._mapped, rows), self._labels[chosen]
 
@@ -117,9 +118,9 @@ class FreshFeed:
         self._order = order
         self.steps = order.steps
 
-    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
         """See `Feed`."""
-        batches = list(self._order.batches(number))
+        batches = list(self._order.batches(number))[start:]
         items = [replace(self._items[i], view=number) for chosen in batches for i in chosen]
         run = self._extractor.run(self._items)
         reading = read_batches(

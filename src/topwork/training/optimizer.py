@@ -55,21 +55,35 @@ class MovingAverage:
     """Exponential moving average of trainable weights, with the bias of the first steps taken out.
 
     The decay at step t is min(decay, (1 + t) / (10 + t)), so that early averages follow quickly.
+
+    Args:
+        parameters: name -> what is averaged.
+        decay: the largest share that a step keeps of the average, in (0, 1).
+
+    Attributes:
+        average: name -> average so far.
+        steps: taken in so far.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self._live = parameters
         self._decay = decay
-        self._steps = 0
+        self.steps = 0
         self.average = {name: p.detach().clone() for name, p in parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
-        self._steps += 1
-        keep = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        self.steps += 1
+        keep = min(self._decay, (1 + self.steps) / (10 + self.steps))
         for name, p in self._live.items():
             self.average[name].lerp_(p, 1 - keep)
+
+    def take_up(self, average: Mapping[str, torch.Tensor], *, steps: int) -> None:
+        """Go on from an average of so many steps."""
+        self.steps = steps
+        for name, value in average.items():
+            self.average[name].copy_(value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -17,11 +17,14 @@ from topwork.measures.predictions import Predictions
 from topwork.models.head import build_head
 from topwork.recipe import Recipe
 from topwork.training.activations import Store
+from topwork.training.checkpoints import Checkpoints
+from topwork.training.course import Saved
 from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
 from topwork.training.history import EpochRecord, score
-from topwork.training.loop import Task, fit_epochs
+from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss, sampling_weights
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
+from topwork.training.task import Task, snapshot
 
 if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
@@ -123,8 +126,11 @@ def train_head(
     *,
     parts: Parts,
     on_epoch: Callable[[EpochRecord], None],
+    checkpoints: Checkpoints | None = None,
 ) -> torch.nn.Sequential:
     """Phase 1: pooled features (N,D) -> a trained head.
+
+    Where the checkpoints are of phase 2, the head is only built; phase 2 brings its weights.
 
     Raises:
         RecipeError: if the phase's choices do not fit each other.
@@ -134,20 +140,41 @@ def train_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.data.seed)
         head = build_head(recipe.head, width=shape[0], classes=len(parts.classes))
-    if recipe.phase1.optimizer == "lbfgs":
-        if recipe.head.hidden or recipe.head.dropout:
-            raise RecipeError(
-                "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
-                fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
-            )
-        for record in _solve_path(recipe, pooled, parts=parts, head=head):
-            on_epoch(record)
+    checkpoints = checkpoints or Checkpoints()
+    if checkpoints.phase > 1:
         return head
-    for record in fit_epochs(
-        _head_task(recipe, pooled, parts=parts, head=head), recipe.phase1, number=1, stop=recipe.stop
-    ):
+    if recipe.phase1.optimizer == "lbfgs":
+        _solve(recipe, pooled, parts=parts, head=head, on_epoch=on_epoch, checkpoints=checkpoints)
+        return head
+    task = _head_task(recipe, pooled, parts=parts, head=head)
+    for record in fit_epochs(task, recipe.phase1, number=1, stop=recipe.stop, checkpoints=checkpoints):
         on_epoch(record)
     return head
+
+
+def _solve(
+    recipe: Recipe,
+    pooled: Views,
+    *,
+    parts: Parts,
+    head: torch.nn.Sequential,
+    on_epoch: Callable[[EpochRecord], None],
+    checkpoints: Checkpoints,
+) -> None:
+    if recipe.head.hidden or recipe.head.dropout:
+        raise RecipeError(
+            "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
+            fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
+        )
+    if (saved := checkpoints.of(1)) is not None:
+        head.load_state_dict(saved.kept)
+        return
+    records = []
+    for record in _solve_path(recipe, pooled, parts=parts, head=head):
+        records.append(record)
+        on_epoch(record)
+    solved = Saved(phase=1, facts={}, state={}, kept=snapshot(head), kept_epoch=len(records))
+    checkpoints.save(solved, *records)
 
 
 def _head_task(

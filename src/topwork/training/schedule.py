@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from topwork.recipe import Phase
 
@@ -93,6 +94,15 @@ class Timeline:
         self.done += 1
         recorded = self._recorded()
         self._shorten(recorded if epochs is None else min(epochs, recorded))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `take_up`."""
+        return {"position": self._position, "stride": self._stride, "epochs": self.epochs, "done": self.done}
+
+    def take_up(self, value: Mapping[str, Any]) -> None:
+        """Go on from what `to_json` gave."""
+        self._position, self._stride = value["position"], value["stride"]
+        self.epochs, self.done = value["epochs"], value["done"]
 
     @property
     def _whole(self) -> int:

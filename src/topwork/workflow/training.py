@@ -13,9 +13,10 @@ from topwork.training.activations import Store
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
 from topwork.training.history import EpochRecord
-from topwork.training.loop import Task, fit_epochs
+from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
 from topwork.training.phases import Parts, Views, bf16_pays, predict_rows, top_task, train_head
+from topwork.training.task import Task
 from topwork.workflow.prepare import Network
 
 if TYPE_CHECKING:
