@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from topwork.workflow.fit import fit as fit
     from topwork.workflow.predict import predict as predict
     from topwork.workflow.report import report as report
+    from topwork.workflow.split import SplitChoice as SplitChoice
     from topwork.workflow.split import split as split
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _HOMES = {
     "Comparison": "topwork.workflow.compare",
     "Recipe": "topwork.recipe",
     "Run": "topwork.workflow.fit",
+    "SplitChoice": "topwork.workflow.split",
     "TopworkError": "topwork.errors",
     "check": "topwork.workflow.check",
     "compare": "topwork.workflow.compare",
@@ -44,6 +46,7 @@ __all__ = [
     "Comparison",
     "Recipe",
     "Run",
+    "SplitChoice",
     "TopworkError",
     "check",
     "compare",

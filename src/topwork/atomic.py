@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "draft_folder", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -37,6 +38,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` that takes its name when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OSError: if `path` is anything but missing or an empty folder when the block ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".making-", dir=path.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp makes folders that only the owner can enter
+        if path.is_dir():
+            path.rmdir()  # refuses a folder that holds something
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

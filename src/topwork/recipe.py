@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,8 @@ class DataChoice(_Choice):
         crop: share of the short side that the centre crop keeps; None takes the backbone's own.
         split: shares of train/validation/test in percent.
         seed: of the split, and of the augmentation.
+        group_by: rules for what must stay on one side of the split, beside duplicates and bursts: `folder`, `time`,
+            `time:SECONDS`, or a regular expression that is searched for in the path; one, or a list.
         augment: random changes of training views.
         views: `fixed:K` caches K augmented views of every photo, `fresh` draws new ones every epoch,
             `auto` forecasts time and disk and picks; `fixed:0` trains on the clean view only.
@@ -78,6 +81,7 @@ class DataChoice(_Choice):
     crop: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     split: str = "80/10/10"
     seed: int = 0
+    group_by: tuple[str, ...] = ()
     augment: Augment = Augment()
     views: str = "auto"
 
@@ -85,6 +89,21 @@ class DataChoice(_Choice):
     @classmethod
     def _split_has_three_shares(cls, value: str) -> str:
         split_shares(value)
+        return value
+
+    @field_validator("group_by", mode="before")
+    @classmethod
+    def _one_rule_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("group_by")
+    @classmethod
+    def _rules_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for rule in value:
+            try:
+                re.compile(rule)
+            except re.error as error:
+                raise ValueError(f"must be folder, time, time:SECONDS or a regular expression; {error}") from None
         return value
 
     @field_validator("views")

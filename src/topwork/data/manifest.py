@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -67,14 +68,21 @@ class Manifest:
         """Absolute paths of rows."""
         return tuple(self.root / row.path for row in rows)
 
-    def write_csv(self, path: Path) -> None:
-        """Replace `path` by columns `path,label,split,group,sha256`, UTF-8, in one step."""
-        lines = [_COLUMNS, *(astuple(row) for row in self.rows)]
+    def write_csv(self, path: Path, *, name_root: bool = False) -> None:
+        """Replace `path` by columns `path,label,split,group,sha256`, UTF-8, in one step.
+
+        Args:
+            path: of the file.
+            name_root: adds a column `root`, relative to the file's folder, by which `fit` finds photos elsewhere.
+        """
+        root = [Path(os.path.relpath(self.root, os.path.realpath(path.parent))).as_posix()] if name_root else []
+        header = [*_COLUMNS, "root"] if name_root else _COLUMNS
+        lines = [header, *([*astuple(row), *root] for row in self.rows)]
         write_text(path, "".join(_csv_line(line) for line in lines))
 
     @classmethod
     def read_csv(cls, path: Path, *, root: Path) -> Manifest:
-        """The inverse of `write_csv`.
+        """The inverse of `write_csv`; a column `root` is passed over.
 
         Raises:
             DataError: if the file is missing or is not such a manifest.
@@ -86,6 +94,8 @@ class Manifest:
                 header, *lines = list(csv.reader(stream, strict=True)) or [[]]
         except (OSError, csv.Error) as error:
             raise DataError(f"The manifest {name} must be readable. Got {error}.", fix=fix) from error
+        if header == [*_COLUMNS, "root"]:
+            header, lines = _COLUMNS, [line[:-1] for line in lines]
         if header != _COLUMNS:
             what = f"The columns of {name} must be {','.join(_COLUMNS)}. Got {','.join(header)[:80] or 'nothing'}."
             raise DataError(what, fix=fix)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from topwork.atomic import write_text
 from topwork.data.duplicates import duplicate_findings
+from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
 from topwork.data.split import split
@@ -120,7 +121,7 @@ def fit(
     watch = _Stopwatch()
     chosen = _chosen(recipe, settings)
     watch.stage("scan")
-    found = scan(data, progress=progress)
+    found = grouped(scan(data, progress=progress), by=chosen.data.group_by)
     manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
     path = Path(to) if to is not None else next_run_name(found.name)
     with draft_run(path) as run:
