@@ -60,15 +60,16 @@ def extend(scan: Scan, old: Manifest, *, shares: Sequence[float], seed: int) -> 
 def _known(records: Sequence[ImageRecord], old: Manifest) -> tuple[dict[str, Row], list[str]]:
     """Path now -> the row it had; and the paths whose bytes changed."""
     by_digest: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in old.rows:
-        by_digest[row.sha256][row.path] = row
-    by_path = {row.path: row for row in old.rows}
+    for each in old.rows:
+        by_digest[each.sha256][each.path] = each
+    by_path = {each.path: each for each in old.rows}
     present = {record.sha256 for record in records}
     known, changed = {}, []
     for record in records:
-        if rows := by_digest.get(record.sha256):
-            known[record.path] = rows.get(record.path) or rows[min(rows)]
-        elif (row := by_path.get(record.path)) and row.sha256 not in present:
+        same, row = by_digest.get(record.sha256), by_path.get(record.path)
+        if same:
+            known[record.path] = same.get(record.path) or same[min(same)]
+        elif row and row.sha256 not in present:
             known[record.path] = row
             changed.append(record.path)
     return known, changed
@@ -90,7 +91,7 @@ def _parts(
     parts = {path: fixed.get(path) or side[key] for path, key in keys.items() if key in side}
     there = Counter((record.label or "", parts[record.path]) for record in scan.records if record.path in parts)
     free = [record for record in scan.records if record.path not in parts]
-    wanted = {part: share for part, share in zip(PARTS, shares, strict=True) if share > 0}
+    wanted: dict[str, float] = {part: share for part, share in zip(PARTS, shares, strict=True) if share > 0}
     dealt = deal(groups_of(free, keys), wanted, seed=seed, there=there)
     return parts | {record.path: dealt[keys[record.path]] for record in free}
 

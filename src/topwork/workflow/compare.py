@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from topwork.atomic import write_json
+from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
 from topwork.data.split import folds as fold_manifests
@@ -94,7 +95,8 @@ def compare(
     asked = _entries(recipes)
     if seeds < 1:
         raise RecipeError(f"The number of seeds of a comparison must be at least 1. Got {seeds}.", fix="use 3.")
-    found = scan(data, progress=progress)
+    rules = sorted({rule for entry in asked for rule in entry.recipe.data.group_by})  # one division for all
+    found = grouped(scan(data, progress=progress), by=rules)
     path = Path(to) if to is not None else Path("runs") / f"compare-{found.name}"
     if path.is_file():
         raise RunError(f"{str(path)!r} is a file.", fix="choose another folder with --to.")
