@@ -53,7 +53,7 @@ def extend(scan: Scan, old: Manifest, *, shares: Sequence[float], seed: int) -> 
     parts = _parts(rest, keys, fixed=fixed, shares=shares, seed=seed)
     manifest = manifest_of(rest, keys, parts=parts)
     check_parts(manifest, needed={"train", *(row.split for row in old.rows)})
-    findings = [*left_out, *_straddling(keys, fixed), *_changed(changed), *_missing(scan.records, old, changed)]
+    findings = [*left_out, *_straddling(keys, fixed), *_changed(changed), *_missing(scan.records, old, changed=changed)]
     return manifest, tuple(findings)
 
 
@@ -137,7 +137,7 @@ def _changed(paths: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _missing(records: Iterable[ImageRecord], old: Manifest, changed: Sequence[str]) -> Iterator[Finding]:
+def _missing(records: Iterable[ImageRecord], old: Manifest, *, changed: Sequence[str]) -> Iterator[Finding]:
     present = {record.sha256 for record in records}
     lost = tuple(sorted(row.path for row in old.rows if row.sha256 not in present and row.path not in changed))
     if lost:
