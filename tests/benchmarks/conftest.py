@@ -1,4 +1,4 @@
-"""The benchmarks are scripts beside each other: their folder is on the path while they are tested."""
+"""The benchmarks are scripts beside each other: their folders are on the path while they are tested."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = str(Path(__file__).resolve().parents[2] / "benchmarks")
-sys.path.insert(0, FOLDER)
+_HERE = Path(__file__).resolve().parents[2] / "benchmarks"
+FOLDERS = [str(_HERE), str(_HERE / "peers")]
+sys.path[:0] = FOLDERS
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _only_here() -> Iterator[None]:
     yield
-    sys.path.remove(FOLDER)
+    for folder in FOLDERS:
+        sys.path.remove(folder)

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class RunDir:
         return load_recipe(self.path / "recipe.toml")
 
     def append_history(self, record: Mapping[str, Any]) -> None:
-        """One more line of `history.jsonl`."""
+        """One more line of `history.jsonl`, with the moment `at` which it is written (ISO 8601, UTC)."""
+        record = {**record, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
 
