@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(1, str(HERE.parent))
 
-from environments import python_of
+from environments import ENVIRONMENTS, python_of
 from measured import COLUMNS, Measured, chosen_variant, row_of, summary
 from memory import watch_memory
 from peer_log import Log
@@ -69,8 +69,10 @@ def code_of(entry: Entry) -> str:
     """Digest of what decides the entry's result besides the plan."""
     names = [f"{entry.peer}_peer.py", "torch_photos.py"]
     own = [file_sha256(HERE / name) for name in names]
-    if entry.peer != "topwork":
-        return digest(own)
+    if entry.environment is not None:
+        environment = ENVIRONMENTS[entry.environment]
+        shared = ENVIRONMENTS[environment.sees].packages if environment.sees else ()
+        return digest(own, environment.packages, shared)
     package = Path(topwork.__file__).parent
     return digest(own, [file_sha256(path) for path in sorted(package.rglob("*.py"))])
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import binomtest
-
+from topwork.measures.compare import mcnemar
 from topwork.measures.intervals import wilson
 
-__all__ = ["COLUMNS", "PHASES", "Measured", "chosen_variant", "exact_mcnemar", "row_of", "summary"]
+__all__ = ["COLUMNS", "PHASES", "Measured", "chosen_variant", "row_of", "summary"]
 
 COLUMNS = (
     "peer",
@@ -78,20 +77,6 @@ class Measured:
         return next(event for event in self.events if event["event"] == name)
 
 
-def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of the hypothesis that two classifiers are right equally often, from photos that one of them got.
-
-    Source: Q. McNemar (1947), Psychometrika 12(2), with the exact binomial distribution.
-
-    Example:
-        >>> exact_mcnemar(5, 0)
-        0.0625
-    """
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)
-
-
 def chosen_variant(variants: Sequence[Sequence[Measured]]) -> int:
     """Position of the variant with the best validation accuracy, averaged over folds; the first one of equals."""
     scores = [statistics.mean(run.best_validation for run in folds) for folds in variants]
@@ -134,7 +119,7 @@ def summary(runs: Sequence[Measured], *, topwork: Sequence[Measured], threshold:
         else {
             "only_this": only_this,
             "only_topwork": only_topwork,
-            "p": exact_mcnemar(only_this, only_topwork),
+            "p": mcnemar(only_this, only_topwork),
         },
         "peak_bytes": max(run.peak_bytes for run in runs),
         "images_per_second": {

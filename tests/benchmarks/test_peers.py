@@ -9,7 +9,7 @@ from typing import Any
 
 import environments
 import pytest
-from measured import COLUMNS, Measured, chosen_variant, exact_mcnemar, row_of, summary
+from measured import COLUMNS, Measured, chosen_variant, row_of, summary
 from peer_log import Log
 from photos import scan_with_groups
 from plan import CONTESTS, fold_plan, plan_digest, write_plan
@@ -74,15 +74,6 @@ def test_a_photo_without_prediction_is_wrong() -> None:
     assert all(one.right.values())
     more = replace(one, truth={**TRUTH, "unseen.jpg": "a"})
     assert more.right["unseen.jpg"] is False
-
-
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (7, 2), (12, 12), (30, 51)])
-def test_mcnemar_agrees_with_statsmodels(first: int, second: int) -> None:
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    expected = mcnemar([[50, first], [second, 3]], exact=True).pvalue if first + second else 1.0
-    assert exact_mcnemar(first, second) == pytest.approx(expected)
-    assert exact_mcnemar(second, first) == pytest.approx(expected)
 
 
 def test_variants_are_chosen_by_validation_never_by_test() -> None:
