@@ -50,4 +50,4 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tiny_run(drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> topwork.Run:
     """A finished run on `drawn_photos`. Read only."""
-    return topwork.fit(drawn_photos, to=tmp_path_factory.mktemp("runs") / "tiny", settings=TINY, command="by a test")
+    return topwork.fit(drawn_photos, to=tmp_path_factory.mktemp("runs") / "tiny", settings=TINY)

@@ -28,7 +28,7 @@ def _demo(
     from topwork.workflow.fit import fit
 
     with console_progress() as progress:
-        run = fit("drawn-flowers", to=to, command="topwork demo", progress=progress)
+        run = fit("drawn-flowers", to=to, progress=progress)
     typer.echo("These are drawn flowers, not photos: the figures say that everything works, not how good it is.")
     typer.echo(f"report  {run.report.resolve()}")
     typer.echo(f"model   {run.model.resolve()}")

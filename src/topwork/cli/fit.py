@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -25,6 +23,12 @@ def _fit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one choice; may be repeated.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M", help="Finish within M minutes: fewer blocks, views and epochs where they do not fit."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, augmentation and training.")] = None,
     to: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run; default runs/NAME-1.")] = None,
 ) -> None:
@@ -34,6 +38,7 @@ def _fit(
     Example:
       topwork fit photos/
       topwork fit photos/ --recipe probe --to runs/quick
+      topwork fit photos/ --minutes 5
       topwork fit photos/ --set phase2.epochs=4 --seed 1
     """
     from topwork.workflow.fit import fit
@@ -45,7 +50,7 @@ def _fit(
             recipe=recipe,
             to=to,
             settings=[*changes, *(settings or ())],
-            command=shlex.join(["topwork", *sys.argv[1:]]),
+            minutes=minutes,
             progress=progress,
         )
     typer.echo(f"report  {run.report}")

@@ -103,6 +103,16 @@ class Extractor:
             self._fill([distinct[position] for position in missing], stores, augment=augment)
         return pooled, stores[1] if activations else None
 
+    def missing(self, items: Sequence[Item], *, augment: Augment | None, activations: bool) -> list[Item]:
+        """The items, each once, that no cache holds; computes none, but opens the trunk if it never ran here."""
+        unique = {(item.sha256, item.view): item for item in items}
+        facts = self.facts(list(unique.values()))
+        whats = ["pooled", *([str(self.request.cut)] if activations else [])]
+        stores = [self.cache.open(self._key(what, facts, augment=augment)) for what in whats]
+        names = list(unique)
+        lacking = sorted({position for store in stores for position in store.missing(names)})
+        return [unique[names[position]] for position in lacking]
+
     def facts(self, items: Sequence[Item]) -> TrunkFacts:
         """What runs the trunk: remembered from an earlier run, else found out now."""
         if self._facts is None:

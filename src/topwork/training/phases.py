@@ -21,7 +21,7 @@ from topwork.training.checkpoints import Checkpoints
 from topwork.training.course import Saved
 from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
 from topwork.training.history import EpochRecord, score
-from topwork.training.loop import fit_epochs
+from topwork.training.loop import Pace, fit_epochs
 from topwork.training.loss import make_loss, sampling_weights
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
 from topwork.training.task import Task, snapshot
@@ -127,6 +127,7 @@ def train_head(
     parts: Parts,
     on_epoch: Callable[[EpochRecord], None],
     checkpoints: Checkpoints | None = None,
+    pace: Pace | None = None,
 ) -> torch.nn.Sequential:
     """Phase 1: pooled features (N,D) -> a trained head.
 
@@ -147,7 +148,7 @@ def train_head(
         _solve(recipe, pooled, parts=parts, head=head, on_epoch=on_epoch, checkpoints=checkpoints)
         return head
     task = _head_task(recipe, pooled, parts=parts, head=head)
-    for record in fit_epochs(task, recipe.phase1, number=1, stop=recipe.stop, checkpoints=checkpoints):
+    for record in fit_epochs(task, recipe.phase1, number=1, stop=recipe.stop, pace=pace, checkpoints=checkpoints):
         on_epoch(record)
     return head
 

@@ -22,8 +22,10 @@ from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
 from topwork.training.phases import Parts
+from topwork.workflow.pacing import Budget, WatchedProgress
+from topwork.workflow.planning import Paced, plan_fit
 from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
-from topwork.workflow.provenance import hardware, now, versions
+from topwork.workflow.provenance import command_line, hardware, now, versions
 from topwork.workflow.report import write_report
 from topwork.workflow.rundir import RunDir, draft_run, next_run_name
 from topwork.workflow.training import Experiment, Trained, train
@@ -83,12 +85,14 @@ class _Stopwatch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What training on one manifest gives, before anything is written."""
+    """What training on one manifest gives, before anything is written; `recipe` is what was carried out."""
 
+    recipe: Recipe
     trained: Trained
     temperature: float
     extractor: Extractor
     network: Network
+    paced: Paced | None = None
 
     @property
     def predictions(self) -> dict[str, Predictions]:
@@ -102,7 +106,7 @@ def fit(
     recipe: str | Path | Recipe = "default",
     to: str | Path | None = None,
     settings: Sequence[str] = (),
-    command: str = "",
+    minutes: float | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Train, measure and pack a classifier.
@@ -112,16 +116,20 @@ def fit(
         recipe: a name, a TOML file, or a `Recipe`.
         to: the run's folder; default `runs/NAME-1` and so on. An earlier run there is replaced when this one is done.
         settings: `KEY=VALUE` changes of the recipe.
-        command: what the user typed, for the record.
+        minutes: that all of it may take, > 0; blocks, views and epochs are chosen to fit, never more than the recipe
+            asks for. None takes what the recipe takes.
         progress: told how far it is.
 
     Raises:
-        TopworkError: if the data, the recipe, the weights or the machine do not allow it; nothing is left behind.
+        TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it; nothing is left
+            behind.
     """
     watch = _Stopwatch()
+    budget = None if minutes is None else Budget(minutes=minutes)
     chosen = _chosen(recipe, settings)
     watch.stage("scan")
-    found = grouped(scan(data, progress=progress), by=chosen.data.group_by)
+    watched = progress if budget is None else WatchedProgress(progress, budget)
+    found = grouped(scan(data, progress=watched), by=chosen.data.group_by)
     manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
     path = Path(to) if to is not None else next_run_name(found.name)
     with draft_run(path) as run:
@@ -131,21 +139,23 @@ def fit(
         findings = [*found.findings, *duplicate_findings(found.records)]
         run.write_findings([finding.to_json() for finding in findings])
         _tell(found, manifest, findings=len(findings), progress=progress)
-        outcome = fit_manifest(chosen, manifest, watch=watch, run=run, progress=progress)
+        outcome = fit_manifest(chosen, manifest, watch=watch, run=run, budget=budget, progress=progress)
+        run.write_recipe(outcome.recipe)  # a budget may have changed it
         watch.stage("evaluate")
         evaluation = _evaluation(outcome, manifest, seconds={})
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
         name = "" if isinstance(recipe, Recipe) else str(recipe)
-        facts = {"started": started, "command": command, "recipe_name": name, "finished": now()}
-        provenance = provenance_of(outcome, found, manifest=manifest, recipe=chosen) | facts
+        facts = {"started": started, "command": command_line(), "recipe_name": name, "finished": now()}
+        provenance = provenance_of(outcome, found, manifest=manifest) | facts
         watch.stage("pack")
-        write_model(run, outcome, recipe=chosen, provenance=provenance)
+        write_model(run, outcome, provenance=provenance)
         run.write_provenance(provenance)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, seconds=watch.finished())
-        run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
+        _write_times(run, outcome, evaluation=evaluation, provenance=provenance)
+    _tell_times(outcome, evaluation, progress=progress)
     progress.say(evaluation.headline())
     return Run(path=path, evaluation=evaluation)
 
@@ -156,6 +166,7 @@ def fit_manifest(
     *,
     watch: Any = None,
     run: RunDir | None = None,
+    budget: Budget | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Train on one split; used by `fit` and by cross-validation.
@@ -165,21 +176,51 @@ def fit_manifest(
         manifest: the photos and their parts.
         watch: gets the stages' times.
         run: gets `history.jsonl` as it grows.
+        budget: time that is left; None takes what the recipe takes.
         progress: told how far it is.
     """
     watch = watch or _Stopwatch()
-    watch.stage("network")
-    network = network_for(recipe)
+    paced = None
+    if budget is None:
+        watch.stage("network")
+        network = network_for(recipe)
+        extractor = extractor_for(recipe, network, progress=progress)
+        watch.stage("trunk")
+    else:
+        paced = _paced(recipe, manifest, watch=watch, budget=budget, progress=progress)
+        recipe, network, extractor = paced.recipe, paced.network, paced.extractor
     if network.plan is not None:
         progress.say(f"Phase 2: {network.plan}.")
-    extractor = extractor_for(recipe, network, progress=progress)
-    watch.stage("trunk")
+    experiment = _experiment(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
+    trained = train(experiment, on_epoch=_epoch_log(recipe, run, progress=progress), on_phase=watch.stage)
+    val = trained.predictions.get("val")
+    temperature = fit_temperature(val) if val is not None else 1.0
+    return Outcome(
+        recipe=paced.recipe if paced else recipe,
+        trained=trained,
+        temperature=temperature,
+        extractor=extractor,
+        network=network,
+        paced=paced,
+    )
+
+
+def _experiment(
+    recipe: Recipe,
+    manifest: Manifest,
+    *,
+    network: Network,
+    extractor: Extractor,
+    paced: Paced | None,
+    progress: Progress,
+) -> Experiment:
+    """Everything that training reads; computes the rows that no cache holds."""
     pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
     progress.say(
         f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
         f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
     )
-    experiment = Experiment(
+    return Experiment(
         recipe=recipe,
         network=network,
         extractor=extractor,
@@ -192,12 +233,19 @@ def fit_manifest(
             classes=manifest.classes,
         ),
         items=items_of(manifest, manifest.part("train")),
+        pacers=paced.pacers if paced else {},
     )
-    on_epoch = _epoch_log(recipe, run, progress=progress)
-    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
-    val = trained.predictions.get("val")
-    temperature = fit_temperature(val) if val is not None else 1.0
-    return Outcome(trained=trained, temperature=temperature, extractor=extractor, network=network)
+
+
+def _paced(recipe: Recipe, manifest: Manifest, *, watch: Any, budget: Budget, progress: Progress) -> Paced:
+    """A plan for the minutes, with the rows that it needs in the cache."""
+    watch.stage("network")
+    network = network_for(recipe)
+    watch.stage("calibrate")
+    paced = plan_fit(recipe, network, manifest=manifest, budget=budget, progress=progress)
+    watch.stage("trunk")
+    paced.fill(manifest, progress=progress)
+    return paced
 
 
 def _epoch_log(recipe: Recipe, run: RunDir | None, *, progress: Progress) -> Callable[[EpochRecord], None]:
@@ -238,17 +286,32 @@ def _evaluation(outcome: Outcome, manifest: Manifest, *, seconds: Mapping[str, f
     return evaluate(predictions, seconds=seconds, groups=groups)
 
 
-def write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+def _write_times(run: RunDir, outcome: Outcome, *, evaluation: Evaluation, provenance: Mapping[str, Any]) -> None:
+    """The evaluation again, now with the seconds of all stages, and beside them what was forecast."""
+    paced, numbers = outcome.paced, evaluation.to_json()
+    if paced is not None:
+        numbers["forecast"] = paced.forecast
+        run.write_provenance({**provenance, "budget": paced.to_json(numbers["seconds"])})
+    run.write_evaluation(numbers, classification_report(evaluation))
+
+
+def _tell_times(outcome: Outcome, evaluation: Evaluation, *, progress: Progress) -> None:
+    if outcome.paced is not None:
+        for line in outcome.paced.table(evaluation.seconds):
+            progress.say(line)
+
+
+def write_model(run: RunDir, outcome: Outcome, *, provenance: Mapping[str, Any]) -> None:
     """Write the bundle of an outcome into a run.
 
     Args:
         run: whose model it becomes.
         outcome: what training gave.
-        recipe: the choices.
         provenance: from `provenance_of`, with `finished` and `recipe_name`.
     """
     from topwork.exports.bundle import BundleFacts, write_bundle
 
+    recipe = outcome.recipe
     facts = BundleFacts(
         classes=tuple(provenance["data"]["classes"]),
         head=recipe.head,
@@ -261,9 +324,9 @@ def write_model(run: RunDir, outcome: Outcome, *, recipe: Recipe, provenance: Ma
     write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
 
 
-def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest, recipe: Recipe) -> dict[str, Any]:
+def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest) -> dict[str, Any]:
     """Where the numbers of an outcome come from: the content of `provenance.json` but for times and names."""
-    extractor = outcome.extractor
+    recipe, extractor = outcome.recipe, outcome.extractor
     facts = extractor.facts([])
     backbone = outcome.trained.classifier.backbone
     return {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from topwork import __version__
 from topwork.timings import cpu_name
 
-__all__ = ["hardware", "now", "versions"]
+__all__ = ["command_line", "hardware", "now", "versions"]
 
 _PACKAGES = ("torch", "timm", "openvino", "numpy", "scipy", "pillow", "opencv-python-headless", "safetensors")
 
@@ -30,3 +33,10 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """Processor, usable cores and system."""
     return {"cpu": cpu_name(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)}
+
+
+def command_line() -> str:
+    """What the user typed; empty where topwork was called as a library."""
+    typed = Path(sys.argv[0])
+    is_ours = typed.stem == "topwork" or (typed.name == "__main__.py" and typed.parent.name == "topwork")
+    return shlex.join(["topwork", *sys.argv[1:]]) if is_ours else ""

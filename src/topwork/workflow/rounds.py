@@ -153,10 +153,10 @@ def run_round(plan: RoundPlan, found: Scan, *, progress: Progress) -> None:
         }
         judged = {part: said for part, said in predictions.items() if part != "train"}
         write_text(run.predictions_file, predictions_csv(judged))
-        provenance = provenance_of(outcome, found, manifest=manifest, recipe=recipe)
+        provenance = provenance_of(outcome, found, manifest=manifest)
         provenance |= {"finished": now(), "recipe_name": plan.entry.name}
         if plan.ships:
-            write_model(run, outcome, recipe=recipe, provenance=provenance)
+            write_model(run, outcome, provenance=provenance)
             facts |= _measured(run, manifest)
         run.write_provenance(provenance | {"round": facts})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from topwork.digest import digest
@@ -17,6 +17,7 @@ from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
 from topwork.training.phases import Parts, Views, bf16_pays, predict_rows, top_task, train_head
 from topwork.training.task import Task
+from topwork.workflow.pacing import PacedFeed, Pacer
 from topwork.workflow.prepare import Network
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Experiment:
         activations: rows at the cut, or None if only the head trains.
         parts: the split, with the class names.
         items: of the training photos, for fresh views.
+        pacers: phase -> who takes epochs away from it; empty where there is no hurry.
     """
 
     recipe: Recipe
@@ -51,6 +53,7 @@ class Experiment:
     activations: Views | None
     parts: Parts
     items: list[Item]
+    pacers: Mapping[int, Pacer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +74,9 @@ def train(
     on_phase("phase 1")
     # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
     pooled = experiment.pooled if experiment.activations is None else Views(clean=experiment.pooled.clean)
-    head = train_head(recipe, pooled, parts=experiment.parts, on_epoch=on_epoch)
+    pacer = experiment.pacers.get(1)
+    hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
+    head = train_head(hurried, pooled, parts=experiment.parts, on_epoch=on_epoch, pace=pacer)
     on_phase("prepare phase 2")
     head.eval()
     classifier = Classifier(experiment.network.build(), head).eval()
@@ -91,10 +96,21 @@ def train(
     )
     task = _with_best_precision(experiment, task)
     on_phase("phase 2")
-    for record in fit_epochs(task, recipe.phase2, number=2, stop=recipe.stop):
-        on_epoch(record)
+    _fine_tune(experiment, task, on_epoch=on_epoch)
     on_phase("predict")
     return Trained(classifier=classifier, predictions=_predictions(experiment, task.forward, store=activations.clean))
+
+
+def _fine_tune(experiment: Experiment, task: Task, *, on_epoch: Callable[[EpochRecord], None]) -> None:
+    recipe, pacer = experiment.recipe, experiment.pacers.get(2)
+    if pacer is None:
+        for record in fit_epochs(task, recipe.phase2, number=2, stop=recipe.stop):
+            on_epoch(record)
+        return
+    task = replace(task, feed=PacedFeed(task.feed, pacer))
+    with pacer.cut_short():
+        for record in fit_epochs(task, pacer.started(recipe.phase2), number=2, stop=recipe.stop, pace=pacer):
+            on_epoch(record)
 
 
 def _predictions(experiment: Experiment, forward: _Forward, *, store: Store) -> dict[str, Predictions]:
