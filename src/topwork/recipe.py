@@ -139,7 +139,8 @@ class Phase(_Choice):
     """How one phase trains.
 
     Args:
-        train: `head`, `none`, `all`, `top-N blocks`, `top-N layers`, or a list of block names.
+        train: `all`, `top-N blocks`, `top-N layers`, or a list of block names: these and the head; `head`: the head
+            alone, by phase 1 on cached features (phase 2 is then skipped); `none` skips the phase.
         epochs: passes over the training photos, an upper bound for `lbfgs`; 0 skips the phase.
         optimizer: `lbfgs` solves the head to convergence on cached features; `train` must be `head`.
         lr: peak learning rate.

@@ -25,6 +25,7 @@ from topwork.models.weights import (
     read_tensors,
     state_digest,
 )
+from topwork.models.zoo import ZOO, zoo_network, zoo_spec
 from topwork.spec import InputSpec
 
 __all__ = [
@@ -68,7 +69,7 @@ class Backbone(nn.Module):
 
     @property
     def family(self) -> str:
-        """`efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, or `other`."""
+        """`efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo` (from scratch), or `other`."""
         return self._parts[0].family
 
     @property
@@ -129,7 +130,7 @@ def create_backbone(
 
     Args:
         name: `efficientnet_lite0` to `lite4` (timm's `tf_` networks, whose padding fits the published weights),
-            or any timm name.
+            one that is trained from scratch (`baseline_cnn`, `resnet9`), or any timm name.
         weights: `packaged`, `hub`, `none` (random, the same every time), or the path of a safetensors file.
         image_size: side in pixels; None takes the weights' own.
         crop: share of the short side that the centre crop keeps; None takes the weights' own.
@@ -198,16 +199,18 @@ def hub_repository(name: str) -> str | None:
     Raises:
         RecipeError: if timm has no such network.
     """
-    repository: str | None = _config(name).hf_hub_id
+    repository: str | None = None if name in ZOO else _config(name).hf_hub_id
     return repository
 
 
 def default_spec(name: str) -> InputSpec:
-    """The input that timm states for a network.
+    """The input that timm, or the zoo, states for a network.
 
     Raises:
-        RecipeError: if timm has no such network.
+        RecipeError: if there is no such network.
     """
+    if name in ZOO:
+        return zoo_spec(name)
     config = _config(name)
     return InputSpec(
         size=int(config.input_size[1]),
@@ -219,8 +222,8 @@ def default_spec(name: str) -> InputSpec:
 
 
 def network_families() -> dict[str, str]:
-    """Every network that timm can build and its family (timm's module), topwork's own names first."""
-    families = dict.fromkeys(_LITES, "efficientnet")
+    """Every network that can be built and its family (timm's module, or `zoo`), topwork's own names first."""
+    families = dict.fromkeys(_LITES, "efficientnet") | dict.fromkeys(ZOO, "zoo")
     for module in timm.list_modules():
         families |= {name: module for name in timm.list_models(module=module) if name not in families}
     return families
@@ -228,7 +231,7 @@ def network_families() -> dict[str, str]:
 
 def nearest_names(name: str) -> str:
     """A question with the names that are most like this one, or where to find them all."""
-    nearest = difflib.get_close_matches(name, [*_LITES, *timm.list_models()], n=3)
+    nearest = difflib.get_close_matches(name, [*_LITES, *ZOO, *timm.list_models()], n=3)
     return f"did you mean {' or '.join(nearest)}?" if nearest else "`topwork backbones` lists them."
 
 
@@ -275,6 +278,10 @@ def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
 
 def _first_accepted(name: str, spec: InputSpec, *, options: dict[str, Any]) -> nn.Module:
     """The network with its picture size fixed, in the way that its family knows."""
+    if name in ZOO:
+        with _fixed_start():
+            network: nn.Module = zoo_network(name, spec.size)
+        return network
     if not _config(name).fixed_input_size:
         return _drawn(name, options)
     sized = options | {"img_size": spec.size}
@@ -286,10 +293,16 @@ def _first_accepted(name: str, spec: InputSpec, *, options: dict[str, Any]) -> n
 
 def _drawn(name: str, options: dict[str, Any]) -> nn.Module:
     """The network with random weights, the same every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_RANDOM_SEED)
+    with _fixed_start():
         network: nn.Module = timm.create_model(_timm_name(name), num_classes=0, **options)
     return network
+
+
+@contextlib.contextmanager
+def _fixed_start() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        yield
 
 
 def _padding(network: nn.Module) -> Literal["same", "symmetric"]:

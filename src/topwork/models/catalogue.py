@@ -10,10 +10,11 @@ from topwork.errors import RecipeError, WeightsError
 from topwork.models.backbone import default_spec, hub_repository, nearest_names, network_families
 from topwork.models.hub import cached_hub_file
 from topwork.models.weights import find_weights
+from topwork.models.zoo import ZOO
 
 __all__ = ["BackboneRow", "list_backbones"]
 
-_Offline = Literal["packaged", "TOPWORK_WEIGHTS", "hub cache", "no"]
+_Offline = Literal["packaged", "TOPWORK_WEIGHTS", "hub cache", "from scratch", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class BackboneRow:
         name: for `backbone.name`.
         family: the group it is listed under.
         size: side of its input in pixels.
-        offline: where its pretrained weights are on this machine, or `no`.
+        offline: where its pretrained weights are on this machine, `from scratch` where it has none, or `no`.
     """
 
     name: str
@@ -67,6 +68,8 @@ def _size(name: str) -> int:
 
 
 def _offline(name: str) -> _Offline:
+    if name in ZOO:
+        return "from scratch"
     try:
         source = find_weights(name, "packaged")
     except WeightsError:

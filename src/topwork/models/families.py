@@ -26,7 +26,7 @@ class Parts:
     """What a network consists of.
 
     Args:
-        family: `efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, or `other`.
+        family: `efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo`, or `other`.
         blocks: in execution order; one after the other they are the network's `forward_features`.
         pool: features -> (N,D); it may own parameters (MobileNetV3's last convolution, ConvNeXt's last norm).
         cuttable: whether activations may be taken between blocks.
@@ -69,7 +69,7 @@ class NetworkView(nn.Module):
 
 
 def split_network(network: nn.Module, *, name: str) -> Parts:
-    """The blocks of a timm network without classifier.
+    """The blocks of a network of timm or of the zoo, without classifier.
 
     The family is the class that defines `forward_features`: a subclass that overrides it computes something else
     and stays uncut.
@@ -89,6 +89,8 @@ def split_network(network: nn.Module, *, name: str) -> Parts:
         "timm.models.resnet.ResNet.forward_features": _resnet,
         "timm.models.convnext.ConvNeXt.forward_features": _convnext,
         "timm.models.vision_transformer.VisionTransformer.forward_features": _vit,
+        "topwork.models.zoo.BaselineCnn.forward_features": _baseline_cnn,
+        "topwork.models.zoo.Resnet9.forward_features": _resnet9,
     }
     return splitters.get(f"{method.__module__}.{method.__qualname__}", _other)(network)
 
@@ -116,6 +118,16 @@ def _resnet(network: Any) -> Parts:
 def _convnext(network: Any) -> Parts:
     blocks = _flat(("stem", network.stem), *_numbered("stages", network.stages))
     return Parts(family="convnext", blocks=_followed(blocks, "norm_pre", network.norm_pre), pool=_head(network, "head"))
+
+
+def _baseline_cnn(network: Any) -> Parts:
+    stages = [(name, getattr(network, name)) for name in ("conv1", "conv2", "conv3")]
+    return Parts(family="zoo", blocks=_flat(*stages), pool=_head(network, "dense", "act"))
+
+
+def _resnet9(network: Any) -> Parts:
+    stages = [(name, getattr(network, name)) for name in ("conv1", "conv2", "res1", "conv3", "conv4", "res2")]
+    return Parts(family="zoo", blocks=_flat(*stages), pool=_head(network, "global_pool"))
 
 
 def _embed(part: Any, x: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def hub_source(source: WeightsSource, repository: str | None) -> WeightsSource:
     if repository is None:
         raise WeightsError(
             f"There are no pretrained weights of {source.name} on the hub.",
-            fix="give a safetensors file, another network, or backbone.weights=none for random weights.",
+            fix="set backbone.weights=none for random weights, or give a safetensors file or another network.",
         )
     path, reason = cached_hub_file(repository), "not downloaded, because weights=packaged never downloads"
     if path is None and source.download:

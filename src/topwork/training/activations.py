@@ -74,7 +74,7 @@ class Store:
     """Rows of one array on disk; made by `ActivationCache.open`.
 
     One process writes at a time; any number read. Values are float16 where the first batch fits well inside its
-    range, else bfloat16 bits in uint16 (NumPy has no bfloat16).
+    range, else bfloat16 bits in uint16 (NumPy has no bfloat16); pictures stay uint8.
     """
 
     def __init__(self, folder: Path, key: StoreKey) -> None:
@@ -121,7 +121,7 @@ class Store:
         return np.array([self._rows[name] for name in names], dtype=np.int64)
 
     def mapped(self) -> npt.NDArray[Any]:
-        """All rows, memory-mapped and read-only: float16, or bfloat16 bits as uint16; (rows, *shape)."""
+        """All rows, memory-mapped and read-only: float16, bfloat16 bits as uint16, or uint8; (rows, *shape)."""
         assert self._meta is not None, "an empty store has no rows to read"
         shape = (len(self._rows), *self._meta["shape"])
         return np.memmap(self._data_path, dtype=self._meta["dtype"], mode="r", shape=shape)
@@ -147,12 +147,12 @@ class Store:
         finally:
             lock.release()
 
-    def append(self, names: Sequence[RowName], values: npt.NDArray[np.float32]) -> None:
+    def append(self, names: Sequence[RowName], values: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> None:
         """Add rows; call inside `writing`. The rows count once this returns.
 
         Args:
             names: n names that are not there yet.
-            values: (n, *shape) float32, finite.
+            values: (n, *shape) float32, finite; or uint8, always.
 
         Raises:
             ResourceError: if the disk is full; rows that were complete stay complete.
@@ -186,13 +186,13 @@ class Store:
         assert self._meta is not None, "an empty store has no rows"
         return int(np.prod(self._meta["shape"]) * np.dtype(self._meta["dtype"]).itemsize)
 
-    def _start(self, values: npt.NDArray[np.float32]) -> dict[str, Any]:
-        fits = float(np.abs(values).max(initial=0.0)) < _FLOAT16_SAFE
+    def _start(self, values: npt.NDArray[Any]) -> dict[str, Any]:
+        wide = "float16" if float(np.abs(values).max(initial=0)) < _FLOAT16_SAFE else "uint16"
         meta = {
             "what": self._key.what,
             "parts": dict(self._key.parts),
             "shape": list(values.shape[1:]),
-            "dtype": "float16" if fits else "uint16",
+            "dtype": "uint8" if values.dtype == np.uint8 else wide,
         }
         self._index_path.unlink(missing_ok=True)
         self._data_path.unlink(missing_ok=True)
@@ -314,15 +314,20 @@ def _append(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _narrow(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+def _narrow(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    if dtype == "uint8":
+        return values
     if dtype == "float16":
-        return np.clip(values, -65504.0, 65504.0).astype(np.float16)
+        half: npt.NDArray[np.float16] = np.clip(values, -65504.0, 65504.0).astype(np.float16)
+        return half
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1)  # round to nearest even on the upper 16 bits
-    return (rounded >> 16).astype(np.uint16)
+    narrow: npt.NDArray[np.uint16] = (rounded >> 16).astype(np.uint16)
+    return narrow
 
 
 def _widen(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if values.dtype == np.float16:
-        return values.astype(np.float32)
-    return (values.astype(np.uint32) << 16).view(np.float32)
+    if values.dtype == np.uint16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    wide: npt.NDArray[np.float32] = values.astype(np.float32)
+    return wide

@@ -1,20 +1,24 @@
-"""`Extractor`: photos -> cached activations. Overlaps decoding with the trunk; computes only what no cache holds."""
+"""`Extractor`: photos -> cached activations. Overlaps decoding with the trunk; computes only what no cache holds.
+
+Where everything trains (the cut is 0) there is no trunk: the activations are then the pictures themselves, uint8.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from topwork.data.batches import Item, read_batches
 from topwork.data.decode import DECODE_VERSION
-from topwork.models.engine import Outputs, Trunk, TrunkFacts, TrunkRequest, open_trunk, remembered_facts
+from topwork.models.engine import Trunk, TrunkFacts, TrunkRequest, open_trunk, remembered_facts
 from topwork.progress import Progress, silent
 from topwork.recipe import Augment, EngineChoice
 from topwork.timings import Timings
@@ -50,6 +54,7 @@ class Extractor:
 
     Args:
         request: the network, its cut and its input.
+        features: whether pooled features are wanted; without them and with cut 0 no trunk is ever made or run.
         engine: the recipe's engine section.
         cache: where rows are kept.
         timings: measured choices.
@@ -64,6 +69,7 @@ class Extractor:
     cache: ActivationCache
     timings: Timings
     folder: Path
+    features: bool = True
     seed: int = 0
     workers: int = 2
     progress: Progress = silent
@@ -82,7 +88,8 @@ class Extractor:
             activations: whether activations at the cut are needed beside pooled features.
 
         Returns:
-            The store of pooled features and, if asked for, that of activations.
+            The store of pooled features (of activations, where no features are wanted) and, if asked for, that of
+            activations.
 
         Raises:
             ResourceError: if the disk or the cache limit cannot hold the rows.
@@ -90,31 +97,34 @@ class Extractor:
         """
         unique = list({(item.sha256, item.view): item for item in items}.items())
         names, distinct = [name for name, _ in unique], [item for _, item in unique]
-        facts = self.facts(distinct)
-        pooled = self.cache.open(self._key("pooled", facts, augment=augment))
-        stores = [pooled]
-        if activations:
-            stores.append(self.cache.open(self._key(str(self.request.cut), facts, augment=augment)))
-            if stores[1].missing(names) and not pooled.missing(names):
-                self._derive(names, stores[1], key=self._key(str(self.request.cut), facts, augment=augment))
-        missing = sorted({position for store in stores for position in store.missing(names)})
+        keys = self._keys(distinct, augment=augment, activations=activations)
+        stores = {what: self.cache.open(key) for what, key in keys.items()}
+        pooled, cut = stores.get("pooled"), stores.get("cut")
+        if self.request.cut and cut is not None and cut.missing(names) and not stores["pooled"].missing(names):
+            self._derive(names, cut, key=keys["cut"])
+        missing = sorted({position for store in stores.values() for position in store.missing(names)})
         self.work.cached += len(names) - len(missing)
         if missing:
             self._fill([distinct[position] for position in missing], stores, augment=augment)
-        return pooled, stores[1] if activations else None
+        first = cut if pooled is None else pooled
+        assert first is not None, "something is always wanted"
+        return first, cut
 
     def missing(self, items: Sequence[Item], *, augment: Augment | None, activations: bool) -> list[Item]:
         """The items, each once, that no cache holds; computes none, but opens the trunk if it never ran here."""
         unique = {(item.sha256, item.view): item for item in items}
-        facts = self.facts(list(unique.values()))
-        whats = ["pooled", *([str(self.request.cut)] if activations else [])]
-        stores = [self.cache.open(self._key(what, facts, augment=augment)) for what in whats]
+        keys = self._keys(list(unique.values()), augment=augment, activations=activations)
+        stores = [self.cache.open(key) for key in keys.values()]
         names = list(unique)
         lacking = sorted({position for store in stores for position in store.missing(names)})
         return [unique[names[position]] for position in lacking]
 
     def facts(self, items: Sequence[Item]) -> TrunkFacts:
         """What runs the trunk: remembered from an earlier run, else found out now."""
+        if self._facts is None and not self._has_trunk:
+            self._facts = TrunkFacts(
+                engine="torch", precision="f32", version=f"torch {metadata.version('torch')}", parity=None
+            )
         if self._facts is None:
             self._facts = remembered_facts(self.request, self.engine, folder=self.folder)
         if self._facts is None:
@@ -124,9 +134,35 @@ class Extractor:
             )
         return self._facts
 
-    def run(self, items: Sequence[Item]) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
-        """The trunk itself, for views that are not worth caching."""
-        return self._opened(items)
+    def run(self, items: Sequence[Item]) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]:
+        """Pictures (n,H,W,3) -> activations at the cut, for views that are not worth caching."""
+        if self.request.cut == 0:
+            return lambda images: images
+        trunk = self._opened(items)
+
+        def activations(images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+            found = trunk(images).activation
+            assert found is not None, "the trunk was asked for activations"
+            return found
+
+        return activations
+
+    @property
+    def _has_trunk(self) -> bool:
+        return self.features or self.request.cut != 0
+
+    def _outputs(self, items: Sequence[Item]) -> Callable[[npt.NDArray[np.uint8]], dict[str, npt.NDArray[Any]]]:
+        """Pictures (n,H,W,3) -> what each store keeps of them."""
+        if not self._has_trunk:
+            return lambda images: {"cut": images}
+        trunk = self._opened(items)
+
+        def outputs(images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+            found = trunk(images)
+            activation = images if self.request.cut == 0 else found.activation
+            return {"pooled": found.pooled} | ({} if activation is None else {"cut": activation})
+
+        return outputs
 
     def _opened(self, items: Sequence[Item]) -> Trunk:
         if self._trunk is None:
@@ -138,7 +174,7 @@ class Extractor:
             with closing(reading):
                 sample = next(iter(reading)).images
             self._trunk = open_trunk(
-                self.request,
+                self.request if self.request.cut else replace(self.request, cut=None),
                 self.engine,
                 folder=self.folder,
                 timings=self.timings,
@@ -147,29 +183,37 @@ class Extractor:
             )
         return self._trunk
 
-    def _key(self, what: str, facts: TrunkFacts, *, augment: Augment | None) -> StoreKey:
-        parts = {
+    def _keys(self, items: Sequence[Item], *, augment: Augment | None, activations: bool) -> dict[str, StoreKey]:
+        """Keys of what is wanted: `pooled`, and `cut` for the activations."""
+        facts, cut = self.facts(items), self.request.cut
+        view: dict[str, Any] = {
             "decode": DECODE_VERSION,
             "input": {key: list(v) if isinstance(v, tuple) else v for key, v in self.request.spec.to_json().items()},
             "augment": augment.model_dump() if augment else None,
             "seed": self.seed if augment else None,
+        }
+        computed = {
             "network": self.request.identity,
             "engine": facts.engine,
             "precision": facts.precision,
             "version": facts.version,
         }
-        return StoreKey(what=what, parts=parts)
+        keys = {"pooled": StoreKey(what="pooled", parts=view | computed)} if self._has_trunk else {}
+        if activations:
+            pictures = StoreKey(what="pictures", parts=view)  # the same for every network with this input
+            keys["cut"] = pictures if cut == 0 else StoreKey(what=str(cut), parts=view | computed)
+        return keys
 
-    def _fill(self, items: Sequence[Item], stores: Sequence[Store], *, augment: Augment | None) -> None:
-        trunk = self._opened(items)
-        stage = "trunk, clean views" if augment is None else "trunk, augmented views"
+    def _fill(self, items: Sequence[Item], stores: Mapping[str, Store], *, augment: Augment | None) -> None:
+        run = self._outputs(items)
+        stage = f"{'trunk' if self._has_trunk else 'decode'}, {'clean' if augment is None else 'augmented'} views"
         started = time.perf_counter()
         with ExitStack() as stack:
-            for store in stores:
+            for store in stores.values():
                 stack.enter_context(store.writing(self.progress))
             # Another process may have filled the stores while this one waited for the lock.
             names = [(item.sha256, item.view) for item in items]
-            todo = sorted({position for store in stores for position in store.missing(names)})
+            todo = sorted({position for store in stores.values() for position in store.missing(names)})
             reading = read_batches(
                 [items[position] for position in todo],
                 self.request.spec,
@@ -181,20 +225,25 @@ class Extractor:
             stack.enter_context(closing(reading))
             self.progress.step(stage, 0, len(todo))
             for batch in reading:
-                outputs = trunk(batch.images)
-                self._keep(
-                    outputs, [names[todo[row]] for row in batch.rows], stores=stores, left=len(todo) - batch.rows.start
-                )
+                rows = [names[todo[row]] for row in batch.rows]
+                self._keep(run(batch.images), rows, stores=stores, left=len(todo) - batch.rows.start)
                 self.progress.step(stage, batch.rows.stop, len(todo))
         self.work.computed += len(todo)
         self.work.seconds += time.perf_counter() - started
 
-    def _keep(self, outputs: Outputs, names: Sequence[RowName], *, stores: Sequence[Store], left: int) -> None:
+    def _keep(
+        self,
+        outputs: Mapping[str, npt.NDArray[Any]],
+        names: Sequence[RowName],
+        *,
+        stores: Mapping[str, Store],
+        left: int,
+    ) -> None:
         """Append what each store lacks; room for all that is left is made before the first row."""
-        for store, values in zip(stores, (outputs.pooled, outputs.activation), strict=False):
-            assert values is not None, "the trunk was asked for activations"
+        for what, store in stores.items():
+            values = outputs[what]
             if len(store) == 0 or left > len(names):
-                self.cache.make_room(left * int(np.prod(values.shape[1:])) * 2)
+                self.cache.make_room(left * int(np.prod(values.shape[1:])) * min(2, values.itemsize))
             rows = store.missing(names)
             if rows:
                 store.append([names[row] for row in rows], values[rows])

@@ -100,6 +100,7 @@ class FreshFeed:
         labels: (N,).
         augment: how views differ.
         order: which photo comes when.
+        seen: views that an earlier phase has drawn; epoch e draws view `seen + e`.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class FreshFeed:
         labels: npt.NDArray[np.int64],
         augment: Augment,
         order: Order,
+        seen: int = 0,
     ) -> None:
+        self._seen = seen
         self._extractor = extractor
         self._items = items
         self._labels = labels
@@ -121,7 +124,7 @@ class FreshFeed:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
         """See `Feed`."""
         batches = list(self._order.batches(number))[start:]
-        items = [replace(self._items[i], view=number) for chosen in batches for i in chosen]
+        items = [replace(self._items[i], view=self._seen + number) for chosen in batches for i in chosen]
         run = self._extractor.run(self._items)
         reading = read_batches(
             items,
@@ -133,12 +136,10 @@ class FreshFeed:
         )
         with closing(reading):
             for chosen, batch in zip(batches, reading, strict=True):
-                activation = run(batch.images).activation
-                assert activation is not None, "the trunk was asked for activations"
-                yield torch.from_numpy(activation), self._labels[chosen]
+                yield torch.from_numpy(run(batch.images)).float(), self._labels[chosen]
 
 
 def read_rows(mapped: npt.NDArray[np.generic], rows: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Rows of a store's memory map as float32: (n,D), (n,T,C) or (n,h,w,C)."""
+    """Rows of a store's memory map as float32: (n,D), (n,T,C), (n,h,w,C), or pictures (n,H,W,3)."""
     values = torch.from_numpy(mapped[rows])
     return values.view(torch.bfloat16).float() if mapped.dtype == np.uint16 else values.float()

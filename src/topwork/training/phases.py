@@ -1,4 +1,4 @@
-"""The two phases: a head on cached features, then the top from cached activations. Knows no files."""
+"""What the phases train: a head on cached features, the top from cached activations or pictures. Knows no files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
     from topwork.models.freeze import FreezePlan
 
-__all__ = ["Labelled", "Parts", "Views", "bf16_pays", "predict_rows", "top_task", "train_head"]
+__all__ = ["Labelled", "Parts", "Views", "bf16_pays", "new_head", "predict_rows", "top_task", "train_head"]
 
 _BATCH = 256  # rows of one forward pass without gradients
 
@@ -95,11 +95,13 @@ class Views:
         clean: store of view 0.
         augmented: store of views 1..count.
         count: K.
+        cut: what the rows are: activations at this cut, pictures at cut 0, pooled features if None.
     """
 
     clean: Store
     augmented: Store | None = None
     count: int = 0
+    cut: int | None = None
 
     def training(self, part: Labelled) -> tuple[Store, list[npt.NDArray[np.int64]]]:
         """The store to train from and the rows of each view of the part."""
@@ -120,6 +122,13 @@ def predict_rows(
     return Predictions(logits=np.concatenate(pieces), labels=part.labels, paths=part.paths, classes=classes)
 
 
+def new_head(recipe: Recipe, *, width: int, classes: int) -> torch.nn.Sequential:
+    """The head as it is before training: the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.data.seed)
+        return build_head(recipe.head, width=width, classes=classes)
+
+
 def train_head(
     recipe: Recipe,
     pooled: Views,
@@ -138,9 +147,7 @@ def train_head(
     """
     shape = pooled.clean.shape
     assert shape is not None, "features are extracted before the head is trained"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.data.seed)
-        head = build_head(recipe.head, width=shape[0], classes=len(parts.classes))
+    head = new_head(recipe, width=shape[0], classes=len(parts.classes))
     checkpoints = checkpoints or Checkpoints()
     if checkpoints.phase > 1:
         return head
@@ -279,16 +286,19 @@ def top_task(
     *,
     plan: FreezePlan,
     feed: Feed,
-    clean: Store,
+    views: Views,
     parts: Parts,
 ) -> Task:
-    """Phase 2: activations at the cut -> the top and the head learn together."""
+    """Activations at the cut, or pictures -> the top and the head learn together.
+
+    The rows may be of an earlier cut than the plan's: the frozen blocks between them then run without gradient.
+    """
     from topwork.models.freeze import set_training_mode
 
     judged, classes = parts.judged, parts.classes
 
     def forward(activation: torch.Tensor) -> torch.Tensor:
-        return classifier.from_activation(activation, plan.cut)
+        return classifier.from_activation(activation, views.cut) if views.cut else classifier(activation)
 
     def train_mode() -> None:
         set_training_mode(plan, classifier.backbone)
@@ -302,7 +312,7 @@ def top_task(
         depths=depths,
         feed=feed,
         loss=make_loss(recipe.loss, parts.counts),
-        validate=lambda: predict_rows(forward, clean, part=judged, classes=classes),
+        validate=lambda: predict_rows(forward, views.clean, part=judged, classes=classes),
         classes=classes,
         seed=recipe.data.seed,
     )

@@ -189,8 +189,8 @@ def fit_manifest(
     else:
         paced = _paced(recipe, manifest, watch=watch, budget=budget, progress=progress)
         recipe, network, extractor = paced.recipe, paced.network, paced.extractor
-    if network.plan is not None:
-        progress.say(f"Phase 2: {network.plan}.")
+    for number, plan in network.plans.items():
+        progress.say(f"Phase {number}: {plan}.")
     experiment = _experiment(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
     trained = train(experiment, on_epoch=_epoch_log(recipe, run, progress=progress), on_phase=watch.stage)
     val = trained.predictions.get("val")
@@ -348,7 +348,7 @@ def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest) -> dict[
             "measured choices": extractor.timings.used,
         },
         "cache": {"computed": extractor.work.computed, "cached": extractor.work.cached},
-        "plan": str(outcome.network.plan or "train the head"),
+        "plan": "; then ".join(map(str, outcome.network.plans.values())) or "train the head",
         "temperature": outcome.temperature,
         "digests": {
             "manifest": digest([[row.sha256, row.label, row.split] for row in manifest.rows]),

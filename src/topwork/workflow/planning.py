@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from topwork.data.manifest import Manifest
+from topwork.errors import RecipeError
 from topwork.progress import Progress
 from topwork.recipe import Recipe
 from topwork.workflow.budget import Plan, Rates, Rung, choose_plan, shortest_plan
@@ -159,7 +160,13 @@ def plan_fit(recipe: Recipe, network: Network, *, manifest: Manifest, budget: Bu
 
     Raises:
         OutOfTime: if not even the head alone can be trained in it.
+        RecipeError: if phase 1 does not train the head on cached features, which is what a plan falls back to.
     """
+    if not network.features:
+        raise RecipeError(
+            "A time budget needs a phase 1 that trains the head on cached features; this recipe has none.",
+            fix="leave --minutes out and set the epochs, or set phase1.train=head.",
+        )
     candidates = candidates_of(recipe, network, progress=WatchedProgress(progress, budget))
     rungs, rates = calibrate(candidates, manifest)
     plan = choose_plan(rungs, rates, seconds=budget.to_plan)

@@ -11,10 +11,11 @@ import numpy as np
 from topwork.cachedir import cache_folder
 from topwork.data.batches import Item
 from topwork.data.manifest import Manifest, Row
+from topwork.errors import RecipeError
 from topwork.models.engine import TrunkRequest
 from topwork.models.probe import backbone_identity, probe_spec
 from topwork.progress import Progress
-from topwork.recipe import BackboneChoice, DataChoice, Recipe
+from topwork.recipe import BackboneChoice, DataChoice, Phase, Recipe
 from topwork.timings import Timings
 from topwork.training.activations import ActivationCache, Store
 from topwork.training.extraction import Extractor
@@ -46,11 +47,15 @@ class Network:
         choice: which network and weights.
         data: gives image size and crop.
         plan: what trains in phase 2, or None if only the head does.
+        first_plan: the same of phase 1.
+        features: whether phase 1 trains a head on pooled features.
     """
 
     choice: BackboneChoice
     data: DataChoice
     plan: FreezePlan | None = None
+    first_plan: FreezePlan | None = None
+    features: bool = True
     _built: Backbone | None = None
 
     def build(self) -> Backbone:
@@ -63,6 +68,17 @@ class Network:
             )
         return self._built
 
+    @property
+    def plans(self) -> dict[int, FreezePlan]:
+        """Phase -> its plan, of the phases that train more than the head."""
+        plans = {1: self.first_plan, 2: self.plan}
+        return {number: plan for number, plan in plans.items() if plan is not None}
+
+    @property
+    def cut(self) -> int | None:
+        """The earliest cut of all phases, which serves the later ones too; None if only the head trains."""
+        return min((plan.cut for plan in self.plans.values()), default=None)
+
     def request(self) -> TrunkRequest:
         """What the engine must know; builds nothing."""
         name, weights = self.choice.name, self.choice.weights
@@ -70,21 +86,37 @@ class Network:
         return TrunkRequest(
             identity=backbone_identity(name, weights, **given),
             build=self.build,
-            cut=None if self.plan is None else self.plan.cut,
+            cut=self.cut,
             spec=probe_spec(name, weights, **given),
         )
 
 
 def network_for(recipe: Recipe) -> Network:
-    """The network of a recipe, with the plan of phase 2 if it trains anything below the head."""
-    network = Network(recipe.backbone, recipe.data)
-    if recipe.phase2.epochs and recipe.phase2.train not in ("head", "none"):
-        from topwork.models.freeze import plan_freeze
-        from topwork.models.layers import list_layers
+    """The network of a recipe, with the plan of each phase that trains anything below the head.
 
-        plan = plan_freeze(recipe.phase2.train, list_layers(network.build()), batchnorm=recipe.phase2.batchnorm)
-        network.plan = None if plan.head_only else plan
+    Raises:
+        RecipeError: if a plan does not fit the network, or no phase trains anything.
+    """
+    network = Network(recipe.backbone, recipe.data)
+    network.first_plan = _plan(network, recipe.phase1)
+    network.plan = _plan(network, recipe.phase2)
+    network.features = network.first_plan is None and recipe.phase1.epochs > 0 and recipe.phase1.train != "none"
+    if not network.features and not network.plans:
+        raise RecipeError(
+            "This recipe trains nothing: phase 1 is skipped, and phase 2 trains no block.",
+            fix="set phase1.train=head and phase1.epochs, or phase2.train=all.",
+        )
     return network
+
+
+def _plan(network: Network, phase: Phase) -> FreezePlan | None:
+    if not phase.epochs or phase.train in ("head", "none"):
+        return None
+    from topwork.models.freeze import plan_freeze
+    from topwork.models.layers import list_layers
+
+    plan = plan_freeze(phase.train, list_layers(network.build()), batchnorm=phase.batchnorm)
+    return None if plan.head_only else plan
 
 
 def extractor_for(recipe: Recipe, network: Network, *, progress: Progress) -> Extractor:
@@ -96,6 +128,7 @@ def extractor_for(recipe: Recipe, network: Network, *, progress: Progress) -> Ex
         cache=ActivationCache(),
         timings=Timings(folder / "timings.json"),
         folder=folder / "engine",
+        features=network.features,
         seed=recipe.data.seed,
         progress=progress,
     )
@@ -123,20 +156,23 @@ def labelled(manifest: Manifest, part: str) -> Labelled:
 def activation_views(
     recipe: Recipe, extractor: Extractor, *, manifest: Manifest, progress: Progress
 ) -> tuple[Views, Views | None]:
-    """Clean and augmented rows: of pooled features, and of activations if phase 2 needs them (else None).
+    """Clean and augmented rows: of pooled features, and of activations if a phase needs them (else None).
+
+    Where no features are wanted, the first are those of the activations.
 
     Raises:
         ResourceError: if the disk cannot hold what the recipe insists on.
     """
-    wanted = extractor.request.cut is not None
+    cut = extractor.request.cut
+    wanted, kind = cut is not None, None if extractor.features else cut
     clean_pooled, clean = extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
     count = _view_count(recipe, extractor, clean=clean, photos=len(manifest.part("train")), progress=progress)
     if count == 0:
-        return Views(clean=clean_pooled), None if clean is None else Views(clean=clean)
+        return Views(clean=clean_pooled, cut=kind), None if clean is None else Views(clean=clean, cut=cut)
     items = items_of(manifest, manifest.part("train"), views=range(1, count + 1))
     pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
-    features = Views(clean=clean_pooled, augmented=pooled, count=count)
-    return features, None if clean is None else Views(clean=clean, augmented=activations, count=count)
+    features = Views(clean=clean_pooled, augmented=pooled, count=count, cut=kind)
+    return features, None if clean is None else Views(clean=clean, augmented=activations, count=count, cut=cut)
 
 
 def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, photos: int, progress: Progress) -> int:
@@ -145,6 +181,9 @@ def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, ph
     if views.startswith("fixed:"):
         return int(views.removeprefix("fixed:"))
     if views == "fresh" or clean is None or clean.shape is None:
+        return 0
+    if extractor.request.cut == 0:
+        progress.say("Everything trains, so views are cheap beside it: new ones are drawn in every epoch.")
         return 0
     row_bytes = 2 * int(np.prod(clean.shape))
     room = min(extractor.cache.free_bytes(), extractor.cache.limit // 2)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from topwork.digest import digest
+from topwork.digest import digest, seed_from
 from topwork.measures.predictions import Predictions
-from topwork.recipe import Recipe
+from topwork.recipe import Phase, Recipe
 from topwork.training.activations import Store
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
 from topwork.training.history import EpochRecord
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
-from topwork.training.phases import Parts, Views, bf16_pays, predict_rows, top_task, train_head
+from topwork.training.phases import Parts, Views, bf16_pays, new_head, predict_rows, top_task, train_head
 from topwork.training.task import Task
 from topwork.workflow.pacing import PacedFeed, Pacer
 from topwork.workflow.prepare import Network
@@ -37,9 +37,9 @@ class Experiment:
 
     Args:
         recipe: the choices.
-        network: backbone and plan.
+        network: backbone and plans.
         extractor: for fresh views.
-        pooled: rows of pooled features.
+        pooled: rows of pooled features; of pictures, where none are wanted.
         activations: rows at the cut, or None if only the head trains.
         parts: the split, with the class names.
         items: of the training photos, for fresh views.
@@ -67,49 +67,58 @@ class Trained:
 def train(
     experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]
 ) -> Trained:
-    """Phase 1, then phase 2 from its solution; where phase 2 trains, its best epoch is kept."""
+    """Phase 1, then phase 2 from its solution; of each phase that trains the best epoch is kept."""
     from topwork.models.classifier import Classifier
 
-    recipe = experiment.recipe
+    recipe, network = experiment.recipe, experiment.network
     on_phase("phase 1")
-    # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
-    pooled = experiment.pooled if experiment.activations is None else Views(clean=experiment.pooled.clean)
-    pacer = experiment.pacers.get(1)
-    hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
-    head = train_head(hurried, pooled, parts=experiment.parts, on_epoch=on_epoch, pace=pacer)
-    on_phase("prepare phase 2")
+    if network.features:
+        # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
+        pooled = experiment.pooled if experiment.activations is None else Views(clean=experiment.pooled.clean)
+        pacer = experiment.pacers.get(1)
+        hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
+        head = train_head(hurried, pooled, parts=experiment.parts, on_epoch=on_epoch, pace=pacer)
+    else:
+        head = new_head(recipe, width=network.build().width, classes=len(experiment.parts.classes))
     head.eval()
-    classifier = Classifier(experiment.network.build(), head).eval()
-    plan, activations = experiment.network.plan, experiment.activations
-    if plan is None or activations is None:
-        return Trained(classifier=classifier, predictions=_predictions(experiment, head, store=experiment.pooled.clean))
+    forward: _Forward = head
+    classifier, views = Classifier(network.build(), head).eval(), experiment.activations or experiment.pooled
+    for number in network.plans:
+        on_phase(f"prepare phase {number}")
+        task = _top_task(experiment, classifier, number=number)
+        on_phase(f"phase {number}")
+        _fine_tune(experiment, task, number=number, on_epoch=on_epoch)
+        forward = task.forward
+    on_phase("predict")
+    return Trained(classifier=classifier, predictions=_predictions(experiment, forward, store=views.clean))
+
+
+def _phase(recipe: Recipe, number: int) -> Phase:
+    return recipe.phase1 if number == 1 else recipe.phase2
+
+
+def _top_task(experiment: Experiment, classifier: Classifier, *, number: int) -> Task:
+    """The task of a phase that trains blocks, in the precision that is fastest here; the plan is applied."""
     from topwork.models.freeze import apply_freeze
 
+    plan, views = experiment.network.plans[number], experiment.activations
+    assert views is not None, "a plan has a cut, and activations are extracted at it"
     apply_freeze(plan, classifier.backbone)
-    task = top_task(
-        recipe,
-        classifier,
-        plan=plan,
-        feed=_feed(experiment, activations),
-        clean=activations.clean,
-        parts=experiment.parts,
-    )
-    task = _with_best_precision(experiment, task)
-    on_phase("phase 2")
-    _fine_tune(experiment, task, on_epoch=on_epoch)
-    on_phase("predict")
-    return Trained(classifier=classifier, predictions=_predictions(experiment, task.forward, store=activations.clean))
+    feed = _feed(experiment, views, number=number)
+    task = top_task(experiment.recipe, classifier, plan=plan, feed=feed, views=views, parts=experiment.parts)
+    return _with_best_precision(experiment, task, number=number)
 
 
-def _fine_tune(experiment: Experiment, task: Task, *, on_epoch: Callable[[EpochRecord], None]) -> None:
-    recipe, pacer = experiment.recipe, experiment.pacers.get(2)
+def _fine_tune(experiment: Experiment, task: Task, *, number: int, on_epoch: Callable[[EpochRecord], None]) -> None:
+    recipe, pacer = experiment.recipe, experiment.pacers.get(number)
+    phase = _phase(recipe, number)
     if pacer is None:
-        for record in fit_epochs(task, recipe.phase2, number=2, stop=recipe.stop):
+        for record in fit_epochs(task, phase, number=number, stop=recipe.stop):
             on_epoch(record)
         return
     task = replace(task, feed=PacedFeed(task.feed, pacer))
     with pacer.cut_short():
-        for record in fit_epochs(task, pacer.started(recipe.phase2), number=2, stop=recipe.stop, pace=pacer):
+        for record in fit_epochs(task, pacer.started(phase), number=number, stop=recipe.stop, pace=pacer):
             on_epoch(record)
 
 
@@ -120,26 +129,28 @@ def _predictions(experiment: Experiment, forward: _Forward, *, store: Store) -> 
     }
 
 
-def _feed(experiment: Experiment, activations: Views) -> Feed:
+def _feed(experiment: Experiment, activations: Views, *, number: int) -> Feed:
     recipe, part = experiment.recipe, experiment.parts.train
     draw = sampling_weights(recipe.loss, part.labels)
-    order = Order(photos=len(part), batch=recipe.phase2.batch_size, seed=recipe.data.seed, draw=draw)
+    # The second phase must not see the first one's order again.
+    seed = recipe.data.seed if number == 2 else seed_from("first phase", recipe.data.seed)
+    order = Order(photos=len(part), batch=_phase(recipe, number).batch_size, seed=seed, draw=draw)
     if recipe.data.views == "fresh" or (recipe.data.views == "auto" and activations.augmented is None):
-        return FreshFeed(
-            experiment.extractor, experiment.items, labels=part.labels, augment=recipe.data.augment, order=order
-        )
+        seen = recipe.phase1.epochs if number == 2 and 1 in experiment.network.plans else 0
+        items, augment = experiment.items, recipe.data.augment
+        return FreshFeed(experiment.extractor, items, labels=part.labels, augment=augment, order=order, seen=seen)
     store, rows = activations.training(part)
     return CachedFeed(store, rows, labels=part.labels, order=order)
 
 
-def _with_best_precision(experiment: Experiment, task: Task) -> Task:
+def _with_best_precision(experiment: Experiment, task: Task, *, number: int) -> Task:
     """The task in the precision that this machine trains its top fastest in."""
     clean = experiment.activations.clean if experiment.activations else None
-    plan = experiment.network.plan
     assert clean is not None
-    assert plan is not None
-    inputs = read_rows(clean.mapped(), experiment.parts.train.rows(clean)[: experiment.recipe.phase2.batch_size])
-    key = digest(experiment.extractor.request.identity, list(plan.parameters), list(inputs.shape))[:32]
+    batch = _phase(experiment.recipe, number).batch_size
+    inputs = read_rows(clean.mapped(), experiment.parts.train.rows(clean)[:batch])
+    parameters = list(experiment.network.plans[number].parameters)
+    key = digest(experiment.extractor.request.identity, parameters, list(inputs.shape))[:32]
     candidates = {
         "f32": lambda: bf16_pays(task, inputs, bf16=False),
         "bf16": lambda: bf16_pays(task, inputs, bf16=True),
