@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from topwork.workflow.compare import Comparison as Comparison
     from topwork.workflow.compare import compare as compare
     from topwork.workflow.evaluate import evaluate as evaluate
+    from topwork.workflow.explain import Explained as Explained
+    from topwork.workflow.explain import explain as explain
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
     from topwork.workflow.predict import predict as predict
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 # Public name -> the module it lives in. No package or module of topwork may carry one of these names.
 _HOMES = {
     "Comparison": "topwork.workflow.compare",
+    "Explained": "topwork.workflow.explain",
     "Recipe": "topwork.recipe",
     "Run": "topwork.workflow.fit",
     "SplitChoice": "topwork.workflow.split",
@@ -35,6 +38,7 @@ _HOMES = {
     "check": "topwork.workflow.check",
     "compare": "topwork.workflow.compare",
     "evaluate": "topwork.workflow.evaluate",
+    "explain": "topwork.workflow.explain",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
     "predict": "topwork.workflow.predict",
@@ -44,6 +48,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "Explained",
     "Recipe",
     "Run",
     "SplitChoice",
@@ -51,6 +56,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "explain",
     "fit",
     "load_recipe",
     "predict",

@@ -27,7 +27,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topwork import __version__
-from topwork.cli import backbones, cache, check, compare, demo, evaluate, fit, predict, report, split
+from topwork.cli import backbones, cache, check, compare, demo, evaluate, explain, fit, predict, report, split
 from topwork.errors import TopworkError
 
 __all__ = ["GROUPS", "app", "main", "run"]
@@ -36,7 +36,7 @@ __all__ = ["GROUPS", "app", "main", "run"]
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "Start here": (demo, fit, predict),
     "Your photos": (check, split),
-    "Look closer": (compare, evaluate, report),
+    "Look closer": (compare, evaluate, explain, report),
     "This machine": (backbones, cache),
 }
 

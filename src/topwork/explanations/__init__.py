@@ -1,0 +1,1 @@
+"""Why a classifier says what it says, and whether that can be believed."""

@@ -1,0 +1,251 @@
+"""`Heatmaps`: where in a picture the evidence for a class lies. Knows classifiers; nothing about files or drawing.
+
+With A (C,h,w) the layer's output and g = dy/dA the gradient of the explained logit y:
+
+    gradcam     relu(sum_k mean(g_k) A_k)
+    gradcam++   relu(sum_k w_k A_k), w_k = sum(a_k relu(g_k)), a_k = g_k² / (2 g_k² + sum(A_k) g_k³)
+    layercam    relu(sum_k relu(g_k) A_k): every place with its own weight
+    eigencam    the first principal component of A over its places: no gradient, and no class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from topwork.errors import RecipeError
+from topwork.explanations.seam import Seam
+from topwork.models.classifier import Classifier
+
+__all__ = ["METHODS", "Heatmaps", "Method", "contrast_maps", "enlarged", "heatmaps"]
+
+Method = Literal["gradcam", "gradcam++", "layercam", "eigencam"]
+METHODS: tuple[Method, ...] = get_args(Method)
+"""In the order of their age; the first is the default."""
+
+_Images = npt.NDArray[np.uint8]
+_Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+_Chosen = Callable[[torch.Tensor, slice], torch.Tensor]
+"""Logits (n,K) of some rows -> what is explained, (n,)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Heatmaps:
+    """Maps of N pictures.
+
+    Args:
+        raw: (N,h,w) at the layer's own resolution, unscaled: >= 0, but for contrasts signed.
+        maps: (N,H,W) at the pictures' size, each divided by its largest absolute value: [0,1], for contrasts [-1,1];
+            a map without any evidence is 0 everywhere.
+        logits: (N,K) of the pictures.
+        targets: (N,) the class that each map explains.
+        against: (N,) the class that it is contrasted with; None for ordinary maps.
+        method: how they were made.
+        layer: the block whose output they explain.
+    """
+
+    raw: _Floats
+    maps: _Floats
+    logits: _Floats
+    targets: _Ints
+    against: _Ints | None = None
+    method: str
+    layer: str
+
+
+def heatmaps(
+    classifier: Classifier,
+    images: _Images,
+    *,
+    target: int | Sequence[int] | _Ints | None = None,
+    method: Method = "gradcam",
+    layer: str | None = None,
+    batch: int = 16,
+) -> Heatmaps:
+    """Explain a class on every picture.
+
+    Args:
+        classifier: on the CPU; its mode is left as it was, and it runs in evaluation mode.
+        images: (N,H,W,3) uint8 evaluation views, N >= 1.
+        target: the class to explain, one for all or one a picture; None takes the predicted one.
+        method: one of `METHODS`.
+        layer: name of a block; None takes `default_layer`.
+        batch: pictures of one pass, >= 1.
+
+    Raises:
+        RecipeError: if the method, the layer or the class does not exist.
+
+    Source: R. Selvaraju et al. (2017), ICCV (Grad-CAM); A. Chattopadhay et al. (2018), WACV (Grad-CAM++); P. Jiang et
+    al. (2021), IEEE TIP 30 (LayerCAM); M. Muhammad, M. Yeasin (2020), IJCNN (EigenCAM). ViT tokens are laid out as the
+    grid of their patches, as J. Gildenblat's `grad-cam` does.
+    """
+    if method not in METHODS:
+        raise RecipeError(f"There is no heatmap method {method!r}.", fix=f"use one of {', '.join(METHODS)}.")
+    given = None if target is None else _classes_for(target, len(images))
+    taken: list[_Ints] = []
+
+    def chosen(logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        mine = logits.argmax(1) if given is None else torch.from_numpy(given[rows])
+        _check_classes(mine, logits.shape[1])
+        taken.append(mine.numpy().astype(np.int64))
+        return logits.gather(1, mine[:, None])[:, 0]
+
+    seam = Seam(classifier, layer)
+    raw, logits = _swept(classifier, images, seam=seam, chosen=chosen, weigh=_WEIGH[method], batch=batch)
+    return Heatmaps(
+        raw=raw,
+        maps=enlarged(raw, images.shape[1:3]),
+        logits=logits,
+        targets=np.concatenate(taken),
+        method=method,
+        layer=seam.layer,
+    )
+
+
+def contrast_maps(
+    classifier: Classifier,
+    images: _Images,
+    *,
+    pairs: _Ints | None = None,
+    layer: str | None = None,
+    batch: int = 16,
+) -> Heatmaps:
+    """Why this class and not that one: Grad-CAM of the difference of two logits, with its sign.
+
+    Positive places speak for the first class, negative ones for the second. Where the layer is the last, pooling a mean
+    and the head linear, a raw map sums to the difference of the logits without their biases.
+
+    Args:
+        classifier, images, layer, batch: as for `heatmaps`.
+        pairs: (N,2) classes; None takes the two most likely ones.
+
+    Raises:
+        RecipeError: if the layer or a class does not exist.
+    """
+    taken: list[_Ints] = []
+
+    def chosen(logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        mine = logits.topk(2, dim=1).indices if pairs is None else torch.from_numpy(np.asarray(pairs, np.int64)[rows])
+        _check_classes(mine, logits.shape[1])
+        taken.append(mine.numpy().astype(np.int64))
+        both = logits.gather(1, mine)
+        return both[:, 0] - both[:, 1]
+
+    seam = Seam(classifier, layer)
+    raw, logits = _swept(classifier, images, seam=seam, chosen=chosen, weigh=_weighted, batch=batch)
+    named = np.concatenate(taken)
+    return Heatmaps(
+        raw=raw,
+        maps=enlarged(raw, images.shape[1:3]),
+        logits=logits,
+        targets=named[:, 0],
+        against=named[:, 1],
+        method="contrast",
+        layer=seam.layer,
+    )
+
+
+def enlarged(raw: _Floats, size: tuple[int, ...]) -> _Floats:
+    """Maps (N,h,w) -> (N,H,W), bilinear, each divided by its largest absolute value."""
+    large = torch.nn.functional.interpolate(
+        torch.from_numpy(raw)[:, None], size=(size[0], size[1]), mode="bilinear", align_corners=False
+    )[:, 0]
+    peak = large.abs().amax(dim=(1, 2), keepdim=True)
+    scaled: _Floats = torch.where(peak > 0, large / peak.clamp_min(torch.finfo(torch.float32).tiny), 0.0).numpy()
+    return scaled
+
+
+def _swept(
+    classifier: Classifier,
+    images: _Images,
+    *,
+    seam: Seam,
+    chosen: _Chosen,
+    weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    batch: int,
+) -> tuple[_Floats, _Floats]:
+    """Raw maps (N,h,w) and logits (N,K), batch by batch."""
+    modes = {module: module.training for module in classifier.modules()}
+    classifier.eval()
+    maps, logits = [], []
+    try:
+        for start in range(0, len(images), batch):
+            rows = slice(start, start + batch)
+            activation = seam.below(torch.from_numpy(np.ascontiguousarray(images[rows]))).requires_grad_()
+            with torch.enable_grad():
+                found = seam.above(activation.clone())  # a block may begin with a layer that works in place
+                (gradient,) = torch.autograd.grad(chosen(found, rows).sum(), activation)
+            maps.append(weigh(seam.grid(activation.detach()), seam.grid(gradient)).numpy())
+            logits.append(found.detach().numpy())
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return np.concatenate(maps).astype(np.float32), np.concatenate(logits).astype(np.float32)
+
+
+def _weighted(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return (weights * activation).sum(1)  # (N,C,h,w) -> (N,h,w)
+
+
+def _gradcam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    return _weighted(activation, gradient).relu()
+
+
+def _gradcam_plus_plus(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    total = activation.sum(dim=(2, 3), keepdim=True)
+    below = 2 * gradient**2 + total * gradient**3
+    share = torch.where(gradient != 0, gradient**2 / (below + 1e-6), 0.0)  # the constant is grad-cam's
+    weights = (share * gradient.relu()).sum(dim=(2, 3), keepdim=True)
+    return (weights * activation).sum(1).relu()
+
+
+def _layercam(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    return (gradient.relu() * activation).sum(1).relu()
+
+
+def _eigencam(activation: torch.Tensor, _gradient: torch.Tensor) -> torch.Tensor:
+    """The component is known up to its sign; the one is taken that rises with the activation's strength."""
+    places = activation.flatten(2).transpose(1, 2).double()  # (N,C,h,w) -> (N,hw,C)
+    centred = places - places.mean(dim=1, keepdim=True)
+    values, vectors = torch.linalg.eigh(centred @ centred.transpose(1, 2))  # hw x hw is smaller than C x C
+    first = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()  # = centred @ the first right singular vector
+    strength = places.norm(dim=2)
+    sign = (first * (strength - strength.mean(dim=1, keepdim=True))).sum(dim=1, keepdim=True)
+    oriented = (first * torch.where(sign < 0, -1.0, 1.0)).relu().float()
+    grid: torch.Tensor = oriented.reshape(len(activation), *activation.shape[2:])  # (N,hw) -> (N,h,w)
+    return grid
+
+
+_WEIGH: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "gradcam": _gradcam,
+    "gradcam++": _gradcam_plus_plus,
+    "layercam": _layercam,
+    "eigencam": _eigencam,
+}
+
+
+def _classes_for(target: int | Sequence[int] | _Ints, count: int) -> _Ints:
+    classes = np.asarray(target, dtype=np.int64)
+    if classes.ndim == 0:
+        return np.full(count, int(classes))
+    if classes.shape != (count,):
+        raise RecipeError(
+            f"The target of {count} pictures must be one class or {count}. Got {len(classes)}.",
+            fix="give one class for all, or one for each picture.",
+        )
+    return classes
+
+
+def _check_classes(classes: torch.Tensor, count: int) -> None:
+    wrong = classes[(classes < 0) | (classes >= count)]
+    if len(wrong):
+        raise RecipeError(
+            f"The class of a heatmap must be in 0..{count - 1}. Got {int(wrong[0])}.", fix="use a class of the model."
+        )

@@ -1,0 +1,233 @@
+"""`explain`: a model and photos -> heatmaps, and why one class and not the next; pictures of them for people."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from topwork.atomic import write_bytes, write_json
+from topwork.data.batches import run_ahead
+from topwork.data.decode import decode, printable
+from topwork.data.scan import list_images
+from topwork.data.view import evaluation_view
+from topwork.errors import DataError, DecodeError, RecipeError
+from topwork.measures.predictions import softmax
+from topwork.progress import Progress, silent
+from topwork.spec import InputSpec
+
+if TYPE_CHECKING:
+    from topwork.explanations.gradcam import Heatmaps, Method
+    from topwork.exports.bundle import Bundle
+
+__all__ = ["Explained", "ExplainedPhoto", "explain", "write_pictures"]
+
+_BATCH = 16
+_GRID = 6  # photos of a class in its grid
+_Pixels = npt.NDArray[np.uint8]
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExplainedPhoto:
+    """One photo and why it is what it is.
+
+    Args:
+        path: as it was given.
+        probabilities: of every class.
+        target: the class that `heatmap` explains.
+        against: the other one of the two most likely classes; `contrast` speaks for `predicted` where positive.
+        view: (H,W,3) uint8, what the network sees.
+        heatmap: (H,W) in [0,1].
+        contrast: (H,W) in [-1,1].
+    """
+
+    path: Path
+    probabilities: dict[str, float]
+    target: str
+    against: str
+    view: _Pixels
+    heatmap: _Floats
+    contrast: _Floats
+
+    @property
+    def predicted(self) -> str:
+        """The most likely class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def peak(self) -> tuple[float, float]:
+        """Where the heatmap is highest: shares of the view's width and height from its upper left corner."""
+        row, column = np.unravel_index(int(self.heatmap.argmax()), self.heatmap.shape)
+        return float((column + 0.5) / self.heatmap.shape[1]), float((row + 0.5) / self.heatmap.shape[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the maps are left out."""
+        return {
+            "path": printable(self.path),
+            "predicted": self.predicted,
+            "target": self.target,
+            "against": self.against,
+            "p": self.probabilities,
+            "peak": [round(share, 4) for share in self.peak],
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explained:
+    """What `explain` gives.
+
+    Args:
+        photos: in the order given.
+        failed: path and reason of photos that cannot be read.
+        method: of the heatmaps.
+        layer: the block that they look at.
+    """
+
+    photos: tuple[ExplainedPhoto, ...]
+    failed: tuple[tuple[Path, str], ...]
+    method: str
+    layer: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "method": self.method,
+            "layer": self.layer,
+            "photos": [photo.to_json() for photo in self.photos],
+            "failed": [{"path": printable(path), "error": reason} for path, reason in self.failed],
+        }
+
+
+def explain(
+    model: str | Path | Bundle,
+    images: str | Path | Iterable[str | Path],
+    *,
+    target: str | None = None,
+    method: Method = "gradcam",
+    layer: str | None = None,
+    progress: Progress = silent,
+) -> Explained:
+    """Where on photos a model sees a class.
+
+    Args:
+        model: a run folder, a bundle's folder, or a bundle.
+        images: photos, and folders of photos.
+        target: name of the class to explain; None takes what each photo is predicted to be.
+        method: `gradcam`, `gradcam++`, `layercam` or `eigencam`.
+        layer: the block to look at; None takes the last, of a ViT the one before the last attention.
+        progress: told how far it is.
+
+    Raises:
+        BundleError: if there is no model, or it must not be trusted.
+        RecipeError: if method, layer or class do not exist.
+        DataError: if there is no photo at all.
+    """
+    from topwork.explanations.gradcam import contrast_maps, heatmaps
+    from topwork.exports.bundle import Bundle, read_bundle
+
+    paths = list_images([images] if isinstance(images, str | Path) else images)
+    if not paths:
+        raise DataError("There is no photo among what was given.", fix="name photos, or folders that hold some.")
+    bundle = model if isinstance(model, Bundle) else read_bundle(model)
+    number = None if target is None else _class_number(target, bundle.classes)
+    photos: list[ExplainedPhoto] = []
+    failed: list[tuple[Path, str]] = []
+    seen_layer = ""
+    for names, views in _views(paths, bundle.spec, failed=failed):
+        maps = heatmaps(bundle.classifier, views, target=number, method=method, layer=layer, batch=_BATCH)
+        contrasts = contrast_maps(bundle.classifier, views, layer=layer, batch=_BATCH)
+        photos += _photos(names, views, bundle=bundle, maps=maps, contrasts=contrasts)
+        seen_layer = maps.layer
+        progress.step("explain", len(photos) + len(failed), len(paths))
+    return Explained(photos=tuple(photos), failed=tuple(failed), method=method, layer=seen_layer)
+
+
+def write_pictures(explained: Explained, folder: Path) -> list[Path]:
+    """Write an overlay and a contrast for every photo, a grid for every class, and `explanations.json`.
+
+    Args:
+        explained: from `explain`.
+        folder: made if it is not there; files of the same names are replaced.
+
+    Returns:
+        The overlays, in the order of the photos.
+    """
+    from topwork.explanations.overlay import Panel, contrast_overlay, overlay, panels_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    rows: dict[str, list[Panel]] = defaultdict(list)
+    for number, photo in enumerate(explained.photos, start=1):
+        seen = overlay(photo.view, photo.heatmap)
+        title = f"{photo.target} {photo.probabilities[photo.target]:.2f}"
+        why = Panel(
+            pixels=contrast_overlay(photo.view, photo.contrast),
+            title=f"blue: {photo.predicted}\norange: {photo.against}",
+        )
+        stem = f"{number:03d}-{_safe(photo.path.stem)}"
+        written.append(folder / f"{stem}.png")
+        panels = [Panel(pixels=photo.view, title=photo.path.name[:28]), Panel(pixels=seen, title=title), why]
+        write_bytes(written[-1], panels_png({"": panels}))
+        if len(rows[photo.target]) < _GRID:
+            rows[photo.target].append(Panel(pixels=seen, title=title))
+    for name, panels in rows.items():
+        write_bytes(folder / f"grid-{_safe(name)}.png", panels_png({name: panels}))
+    write_json(folder / "explanations.json", explained.to_json())
+    return written
+
+
+def _class_number(name: str, classes: Sequence[str]) -> int:
+    if name not in classes:
+        raise RecipeError(f"The model does not know the class {name!r}.", fix=f"use one of {', '.join(classes)}.")
+    return list(classes).index(name)
+
+
+def _views(
+    paths: Sequence[Path], spec: InputSpec, *, failed: list[tuple[Path, str]]
+) -> Generator[tuple[list[Path], _Pixels], None, None]:
+    """Batches of readable photos; the others go to `failed`."""
+
+    def read(path: Path) -> tuple[Path, _Pixels | DecodeError]:
+        try:
+            return path, evaluation_view(decode(path, target=spec.resize).pixels, spec)
+        except DecodeError as error:
+            return path, error
+
+    remaining = iter(paths)
+    for group in run_ahead(read, iter(lambda: list(islice(remaining, _BATCH)), []), workers=2):
+        failed += [(path, found.what) for path, found in group if isinstance(found, DecodeError)]
+        readable = [(path, found) for path, found in group if not isinstance(found, DecodeError)]
+        if readable:
+            yield [path for path, _ in readable], np.stack([view for _, view in readable])
+
+
+def _photos(
+    names: Sequence[Path], views: _Pixels, *, bundle: Bundle, maps: Heatmaps, contrasts: Heatmaps
+) -> list[ExplainedPhoto]:
+    assert contrasts.against is not None
+    found = softmax(maps.logits.astype(np.float64) / bundle.card.temperature)
+    return [
+        ExplainedPhoto(
+            path=path,
+            probabilities={name: float(p) for name, p in zip(bundle.classes, found[row], strict=True)},
+            target=bundle.classes[int(maps.targets[row])],
+            against=bundle.classes[int(contrasts.against[row])],
+            view=views[row],
+            heatmap=maps.maps[row],
+            contrast=contrasts.maps[row],
+        )
+        for row, path in enumerate(names)
+    ]
+
+
+def _safe(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^\w.-]+", "_", printable(name))[:60].strip("._") or "unnamed"

@@ -1,0 +1,76 @@
+"""`explain` on a finished run: what it says agrees with `predict`, and its pictures are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import topwork
+from topwork.cli.app import run
+from topwork.errors import DataError, RecipeError
+from topwork.workflow.explain import write_pictures
+
+
+def _photos(folder: Path, count: int) -> list[Path]:
+    return sorted(folder.rglob("*.jpg"))[:: 50 // count][:count]
+
+
+def test_it_explains_what_predict_says(tiny_run: topwork.Run, drawn_photos: Path) -> None:
+    photos = _photos(drawn_photos, 5)
+    found = topwork.explain(tiny_run.path, photos)
+    answers = list(topwork.predict(tiny_run.path, photos))
+    assert [photo.path for photo in found.photos] == photos
+    for photo, answer in zip(found.photos, answers, strict=True):
+        assert photo.predicted == photo.target == answer.predicted
+        assert photo.probabilities == pytest.approx(answer.probabilities, abs=5e-3)
+        assert photo.against == sorted(answer.probabilities, key=lambda name: -answer.probabilities[name])[1]
+        assert photo.heatmap.shape == photo.contrast.shape == photo.view.shape[:2] == (64, 64)
+    assert found.layer == "conv_head"
+
+
+def test_a_class_may_be_asked_for(tiny_run: topwork.Run, drawn_photos: Path) -> None:
+    photos = _photos(drawn_photos, 2)
+    rose, tulip = (topwork.explain(tiny_run.path, photos, target=name) for name in ("rose", "tulip"))
+    assert {photo.target for photo in rose.photos} == {"rose"}
+    assert not np.allclose(rose.photos[0].heatmap, tulip.photos[0].heatmap)
+    with pytest.raises(RecipeError, match="lily"):
+        topwork.explain(tiny_run.path, photos, target="lily")
+    with pytest.raises(DataError):
+        topwork.explain(tiny_run.path, [])
+
+
+def test_pictures_and_a_photo_that_cannot_be_read(tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff no picture")
+    photos = _photos(drawn_photos, 3)
+    found = topwork.explain(tiny_run.path, [photos[0], broken, *photos[1:]])
+    assert [path for path, _ in found.failed] == [broken]
+    pictures = write_pictures(found, tmp_path / "to")
+    assert len(pictures) == len(found.photos) == 3
+    names = {path.name for path in (tmp_path / "to").iterdir()}
+    grids = {name for name in names if name.startswith("grid-")}
+    assert names == {path.name for path in pictures} | grids | {"explanations.json"}
+    assert len(grids) == len({photo.target for photo in found.photos})
+    assert json.loads((tmp_path / "to" / "explanations.json").read_text()) == found.to_json()
+
+
+def test_the_command(
+    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [str(path) for path in _photos(drawn_photos, 2)]
+    words = ["explain", str(tiny_run.path), *photos, "--to", str(tmp_path / "to")]
+    assert run([*words, "--json", "--method", "layercam", "--layer", "blocks.4"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["method"], said["layer"], len(said["photos"])) == ("layercam", "blocks.4", 2)
+    assert all(Path(path).is_file() for path in said["pictures"])
+    assert run([*words, "--method", "none-such"]) == 2
+    assert "gradcam++" in capsys.readouterr().err
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"nothing")
+    assert run([*words, str(broken)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.count(".png") == 2
+    assert "1 of the photos could not be read" in shown.err
