@@ -70,7 +70,6 @@ def arguments(plan: dict[str, Any], folder: str) -> TrainingArguments:
         metric_for_best_model="accuracy",
         dataloader_num_workers=plan["threads"],
         dataloader_persistent_workers=True,
-        dataloader_drop_last=len(plan["photos"]["train"]) > plan["batch"],
         disable_tqdm=True,
         report_to=[],
         seed=plan["seed"],
