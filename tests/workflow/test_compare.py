@@ -169,3 +169,22 @@ def test_recipes_of_one_name_are_told_apart(recipes: list[Path]) -> None:
     from topwork.workflow.compare import _entries
 
     assert [entry.name for entry in _entries([recipes[0], recipes[0], recipes[1]])] == ["frozen", "frozen-2", "tuned"]
+
+
+def test_the_page_shows_photos_from_elsewhere(
+    compared: Comparison, drawn_photos: Path, recipes: list[Path], tmp_path: Path
+) -> None:
+    from topwork.data.drawn import write_drawn_flowers
+
+    write_drawn_flowers(tmp_path / "away", n_per_class=2, size=96, seed=7, masks=False)
+    (tmp_path / "away" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
+    assert "Photos from elsewhere" not in compared.page.read_text(encoding="utf-8")
+    again = topwork.compare(drawn_photos, recipes, to=compared.path, photos=tmp_path / "away", folds=2, seeds=2)
+    text = again.page.read_text(encoding="utf-8")
+    assert "10 photos in <bdi>away</bdi>; 1 more cannot be read" in text
+
+
+def test_missing_photos_are_told_before_any_work(drawn_photos: Path, recipes: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(TopworkError, match="no photo"):
+        topwork.compare(drawn_photos, recipes, to=tmp_path / "c", photos=tmp_path / "nowhere", folds=2, seeds=1)
+    assert not (tmp_path / "c").exists()

@@ -28,6 +28,9 @@ def _compare(
     ],
     folds: Annotated[int, typer.Option(help="Parts that are judged in turn; each photo is judged once a seed.")] = 5,
     seeds: Annotated[int, typer.Option(help="Trainings of each fold; with one, seed noise stays unknown.")] = 3,
+    photos: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Other photos: the page shows where the recipes disagree.")
+    ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Folder; default runs/compare-NAME. What it holds is not run again."),
@@ -40,11 +43,12 @@ def _compare(
     Example:
       topwork compare photos/ probe default --to runs/which
       topwork compare photos/ default mine.toml --folds 5 --seeds 1 --json
+      topwork compare photos/ probe default --to runs/which --photos holiday/
     """
     from topwork.workflow.compare import compare
 
     with console_progress() as progress:
-        comparison = compare(data, recipes, to=to, progress=progress, folds=folds, seeds=seeds)
+        comparison = compare(data, recipes, to=to, photos=photos, progress=progress, folds=folds, seeds=seeds)
     if as_json:
         print_json(comparison.summary)
     else:
@@ -75,9 +79,9 @@ def _print_tables(comparison: Comparison) -> None:
             [
                 contrast.model,
                 f"{contrast.accuracy.value:+.3f} [{contrast.accuracy.low:+.3f}, {contrast.accuracy.high:+.3f}]",
-                f"{contrast.test.only_second}:{contrast.test.only_first}, {contrast.test.mcnemar:.2g}",
-                f"{contrast.test.p:.2g}",
-                f"{contrast.p:.2g}",
+                f"{contrast.test.only_second}:{contrast.test.only_first}, {_p(contrast.test.mcnemar)}",
+                _p(contrast.test.p),
+                _p(contrast.p),
                 contrast.verdict,
             ]
             for contrast in comparison.ranking.contrasts
@@ -86,7 +90,7 @@ def _print_tables(comparison: Comparison) -> None:
     typer.echo("")
     for sentence in comparison.verdict:
         typer.echo(sentence)
-    typer.echo(f"folder  {comparison.path}")
+    typer.echo(f"page  {comparison.page}")
 
 
 def _bounds(interval: Interval) -> str:
@@ -95,3 +99,7 @@ def _bounds(interval: Interval) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else "0.000"

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from topwork.evaluation.comparison import Contrast, ModelScores, Ranking
-from topwork.measures.compare import LEVEL
 from topwork.measures.intervals import Interval
+from topwork.reports.wording import points
 
-__all__ = ["ModelFacts", "class_changes", "comparison_verdict", "generalising", "imbalance_costs", "mistakes", "points"]
+__all__ = ["ModelFacts", "class_changes", "comparison_verdict", "generalising", "imbalance_costs", "mistakes"]
 
-_MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
 _EQUAL_SIZES = 1.5  # largest class over smallest, up to which imbalance is no topic
 _MEMORISED = 0.05  # gap between train and unseen photos that is worth a word
@@ -43,21 +42,12 @@ class ModelFacts:
     choice: str
 
 
-def points(value: float) -> str:
-    """A difference of shares in percentage points, with its sign.
-
-    Example:
-        >>> points(0.0231), points(-0.002) == "\\N{MINUS SIGN}0.2"
-        ('+2.3', True)
-    """
-    return f"{'+' if value >= 0 else _MINUS}{abs(value) * 100:.1f}"
-
-
 def comparison_verdict(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> list[str]:
     """Who leads, what fine-tuning is worth, and every recipe against the first."""
     leader, scores = ranking.leader, ranking.scores
     tied = ranking.tied
-    said = [f"{leader} has the highest accuracy, {_percent(scores[leader].accuracy.value)}."]
+    start = leader if facts[leader].kind == "recipe" else leader[:1].upper() + leader[1:]
+    said = [f"{start} has the highest accuracy, {_percent(scores[leader].accuracy.value)}."]
     if tied:
         said.append(f"No difference beyond seed noise tells it from {_listed(tied)}.")
     elif len(scores) > 1:
@@ -75,12 +65,12 @@ def class_changes(contrast: Contrast) -> list[str]:
     gain = [change for change in contrast.classes if change.real and change.recall.value > 0]
     loss = [change for change in reversed(contrast.classes) if change.real and change.recall.value < 0]
     said = []
-    for changes, verb in ((gain, "gain"), (loss, "lose")):
+    for changes, verb in ((gain, "rises"), (loss, "falls")):
         if changes:
             named = [
                 f"{change.name} ({points(change.recall.value)} points {_bounds(change.recall)})" for change in changes
             ]
-            said.append(f"Of {contrast.model} against {contrast.reference}, recall {verb}s in {_listed(named)}.")
+            said.append(f"From {contrast.reference} to {contrast.model}, recall {verb} in {_listed(named)}.")
     same = [change.name for change in contrast.classes if not change.real]
     if same and not said:
         return [f"From {contrast.reference} to {contrast.model}, no class gains or loses recall beyond seed noise."]
@@ -141,7 +131,7 @@ def generalising(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> list[str]
 def _contrast_sentence(contrast: Contrast) -> str:
     return (
         f"{contrast.model} against {contrast.reference}: {points(contrast.accuracy.value)} points"
-        f" {_bounds(contrast.accuracy)}, {contrast.verdict} (p{_SPACE}={_SPACE}{_p(contrast.p)})."
+        f" {_bounds(contrast.accuracy)}, {contrast.verdict} (p{_SPACE}{_p(contrast.p)})."
     )
 
 
@@ -169,7 +159,7 @@ def _bounds(interval: Interval) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= LEVEL / 100 else f"{p:.0e}"
+    return f"={_SPACE}{p:.3f}" if p >= 0.0005 else f"<{_SPACE}0.001"
 
 
 def _listed(names: Sequence[str]) -> str:

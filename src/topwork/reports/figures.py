@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["draw_figures", "write_figures"]
+__all__ = ["draw_figures", "encoded", "figure_style", "write_figures"]
 
 _DPI = 100
 _INK, _MUTED, _GRID, _PAPER = (PALETTE[name] for name in ("ink", "muted", "grid", "paper"))
@@ -104,25 +104,27 @@ def draw_figures(
     scores = evaluation["splits"][judged_part(evaluation)]
     classes = [shortened(visible(str(name)), 22) for name in evaluation["classes"]]
     drawn: dict[str, tuple[str, bytes]] = {}
-    with _drawing():
+    with figure_style():
         if history:
-            drawn["training_curves"] = _encoded(_training_curves(history))
-        drawn["confusion_matrix"] = _encoded(_confusion_matrix(np.asarray(scores["confusion_matrix"]), classes))
-        drawn["per_class"] = _encoded(_per_class(scores["per_class"]))
+            drawn["training_curves"] = encoded(_training_curves(history))
+        drawn["confusion_matrix"] = encoded(_confusion_matrix(np.asarray(scores["confusion_matrix"]), classes))
+        drawn["per_class"] = encoded(_per_class(scores["per_class"]))
         if scores.get("reliability"):
-            drawn["reliability"] = _encoded(_reliability(scores["reliability"]))
+            drawn["reliability"] = encoded(_reliability(scores["reliability"]))
     return drawn
 
 
 @contextmanager
-def _drawing() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
+    """Within it figures look as all of ours do, and the same numbers give the same bytes."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # Names in scripts that the layout font lacks: viewers of the SVG bring a font of their own.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
-def _encoded(figure: Figure) -> tuple[str, bytes]:
+def encoded(figure: Figure) -> tuple[str, bytes]:
+    """A figure as (SVG text, PNG bytes)."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from topwork.reports.inputs import SPLITS, ReportInputs
 from topwork.reports.story import recipe_in_words, verdict
 from topwork.reports.svg import inline_svg
 
-__all__ = ["render_report"]
+__all__ = ["render_page", "render_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_FINDINGS = 60
@@ -56,8 +56,24 @@ def render_report(inputs: ReportInputs) -> str:
     Raises:
         ValueError: if a figure is not SVG, or the evaluation holds no part.
     """
-    page = _environment().get_template("report.html.j2")
-    return page.render(_context(inputs, make_gallery(inputs))) + "\n"
+    return render_page("report.html.j2", _context(inputs, make_gallery(inputs)))
+
+
+def render_page(template: str, context: Mapping[str, Any], *, styles: Sequence[str] = ("report.css",)) -> str:
+    """A self-contained page from one of our templates; text of the context is escaped.
+
+    Args:
+        template: its file name.
+        context: what it needs beside `style`, `script` and `script_digest`, which are added.
+        styles: file names of the style sheets, in their order.
+    """
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    around = {
+        "style": Markup("".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in styles)),
+        "script": Markup(script),
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+    }
+    return _environment().get_template(template).render({**context, **around}) + "\n"
 
 
 def _environment() -> Environment:
@@ -69,7 +85,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalized,
     )
-    for function in (wording.bounds, wording.count, wording.duration, wording.number, wording.percent):
+    for function in (wording.bounds, wording.count, wording.duration, wording.number, wording.percent, wording.points):
         environment.filters[function.__name__] = function
     environment.filters["shortened"] = wording.shortened
     return environment
@@ -81,14 +97,10 @@ def _finalized(value: Any) -> Any:
 
 
 def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     parts, counts = tables.class_counts(inputs.manifest)
     context = {
         "run": inputs,
         "part_titles": {part: part.capitalize() for part in inputs.evaluation["splits"]} | _PART_TITLES,
-        "style": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_digest": base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         "verdict": verdict(inputs),
         "asked": recipe_in_words(inputs.recipe),
         "toml": inputs.recipe.to_toml().splitlines(),

@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["bounds", "count", "duration", "number", "percent", "percent_bounds", "shortened", "visible"]
+__all__ = ["bounds", "count", "duration", "number", "percent", "percent_bounds", "points", "shortened", "visible"]
 
 _NOTHING = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
 
 
 def visible(text: str) -> str:
@@ -94,6 +95,16 @@ def percent_bounds(interval: Mapping[str, Any]) -> str:
         return n
     ends = f"95{space}% interval {low * 100:.1f} to {high * 100:.1f}{space}%"
     return f"{ends}, {n}" if n else ends
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0231), points(-0.002) == "\\N{MINUS SIGN}0.2"
+        ('+2.3', True)
+    """
+    return f"{'+' if value >= 0 else _MINUS}{abs(value) * 100:.1f}"
 
 
 def count(n: int, noun: str, *, plural: str | None = None) -> str:

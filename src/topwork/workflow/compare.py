@@ -1,4 +1,4 @@
-"""`compare`: several recipes and the baseline ladder on the same folds -> one table and paired tests.
+"""`compare`: several recipes and the baseline ladder on the same folds -> one table, paired tests, one page.
 
 Every photo is judged once a seed by a model that saw neither it nor its group. Folds do not depend on the seed, so
 predictions stay paired; the seed moves what chance decides in training. What is done is stored and not done again.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from topwork.atomic import write_json
+from topwork.atomic import write_json, write_text
 from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
@@ -24,12 +24,17 @@ from topwork.evaluation.comparison import Ranking, compare_predictions
 from topwork.measures.predictions import Predictions
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe
+from topwork.reports.comparison import ComparisonInputs, render_comparison
 from topwork.reports.comparison_words import ModelFacts, comparison_verdict
+from topwork.workflow.disputes import disputes_elsewhere, disputes_out_of_fold, photos_below
 from topwork.workflow.ladder import Ladder, ladder_entries
 from topwork.workflow.provenance import hardware, now, versions
 from topwork.workflow.rounds import Entry, Round, RoundPlan, read_round, run_round
 
-__all__ = ["Comparison", "Rounds", "compare"]
+__all__ = ["PAGE", "Comparison", "Rounds", "compare"]
+
+PAGE = "comparison.html"
+"""Name of the page in a comparison's folder."""
 
 _VAL_SHARE = 0.1  # of the photos outside the test part of a fold; choices are made on it
 
@@ -63,6 +68,11 @@ class Comparison:
     summary: Mapping[str, Any]
 
     @property
+    def page(self) -> Path:
+        """The page to open."""
+        return self.path / PAGE
+
+    @property
     def verdict(self) -> tuple[str, ...]:
         """The outcome in sentences."""
         return tuple(self.summary["verdict"])
@@ -73,6 +83,7 @@ def compare(
     recipes: Sequence[str | Path | Recipe],
     *,
     to: str | Path | None = None,
+    photos: str | Path | None = None,
     progress: Progress = silent,
     **rounds: Unpack[Rounds],
 ) -> Comparison:
@@ -85,6 +96,7 @@ def compare(
         data: a folder of class folders, a manifest, or a data set's name; a split that it gives is not looked at.
         recipes: names of packaged recipes, TOML files, or `Recipe`s; at least one.
         to: folder of the comparison, default `runs/compare-NAME`; what it holds of the same rounds is not run again.
+        photos: a folder of other photos, without labels: the page shows on which the recipes disagree.
         progress: told how far it is.
         rounds: `folds` and `seeds`.
 
@@ -95,6 +107,8 @@ def compare(
     asked = _entries(recipes)
     if seeds < 1:
         raise RecipeError(f"The number of seeds of a comparison must be at least 1. Got {seeds}.", fix="use 3.")
+    if photos is not None:
+        photos_below(photos)  # before hours of work
     rules = sorted({rule for entry in asked for rule in entry.recipe.data.group_by})  # one division for all
     found = grouped(scan(data, progress=progress), by=rules)
     path = Path(to) if to is not None else Path("runs") / f"compare-{found.name}"
@@ -108,6 +122,9 @@ def compare(
     facts = {entry.name: _facts(entry, done[entry.name]) for entry in entries}
     summary = _summary(ranking, facts, found=found, counts=(k, seeds))
     write_json(path / "comparison.json", summary)
+    elsewhere = None if photos is None else disputes_elsewhere(photos, _shipped(plans), progress=progress)
+    page = _page_inputs(found, summary, done=done, ranking=ranking, facts=facts)
+    write_text(path / PAGE, render_comparison(replace(page, elsewhere=elsewhere)))
     return Comparison(path=path, ranking=ranking, facts=facts, summary=summary)
 
 
@@ -179,11 +196,42 @@ class _Steps:
         """Keep to oneself."""
 
 
+def _page_inputs(
+    found: Scan,
+    summary: Mapping[str, Any],
+    *,
+    done: _Done,
+    ranking: Ranking,
+    facts: Mapping[str, ModelFacts],
+) -> ComparisonInputs:
+    recipes = [name for name, model in facts.items() if model.kind == "recipe"]
+    return ComparisonInputs(
+        name=found.name,
+        root=found.root,
+        ranking=ranking,
+        facts=facts,
+        folds=summary["folds"],
+        seeds=summary["seeds"],
+        histories={name: _histories(done[name]) for name in recipes},
+        disputes=disputes_out_of_fold({name: _pooled(done[name][0]) for name in recipes}),
+        provenance={key: summary[key] for key in ("versions", "hardware")},
+    )
+
+
+def _pooled(rounds: Sequence[Round]) -> Predictions:
+    return Predictions.pooled([each.predictions for each in rounds])
+
+
+def _histories(by_seed: Mapping[int, Sequence[Round]]) -> list[Sequence[Mapping[str, Any]]]:
+    return [each.history for rounds in by_seed.values() for each in rounds]
+
+
+def _shipped(plans: Sequence[RoundPlan]) -> dict[str, Path]:
+    return {plan.entry.name: plan.path for plan in plans if plan.ships}
+
+
 def _ranking(done: _Done, manifests: Sequence[Manifest]) -> Ranking:
-    models = {
-        name: [Predictions.pooled([each.predictions for each in rounds]) for rounds in by_seed.values()]
-        for name, by_seed in done.items()
-    }
+    models = {name: [_pooled(rounds) for rounds in by_seed.values()] for name, by_seed in done.items()}
     paths = next(iter(models.values()))[0].paths
     fold_of = {row.path: number for number, fold in enumerate(manifests) for row in fold.part("test")}
     group_of = {row.path: row.group for row in manifests[0].rows}
@@ -202,7 +250,7 @@ def _facts(entry: Entry, by_seed: Mapping[int, Sequence[Round]]) -> ModelFacts:
         train_accuracy=float(np.mean([each["train_accuracy"] for each in rounds])),
         model_mb=kept.get("model_mb"),
         ms_a_photo=kept.get("ms_a_photo"),
-        choice=", ".join(sorted({each["choice"] for each in rounds if each["choice"]})),
+        choice=" or ".join(sorted({each["choice"] for each in rounds if each["choice"]})),
     )
 
 
