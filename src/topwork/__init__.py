@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from topwork.workflow.evaluate import evaluate as evaluate
     from topwork.workflow.explain import Explained as Explained
     from topwork.workflow.explain import explain as explain
+    from topwork.workflow.fetch import fetch as fetch
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
     from topwork.workflow.predict import predict as predict
@@ -39,6 +40,7 @@ _HOMES = {
     "compare": "topwork.workflow.compare",
     "evaluate": "topwork.workflow.evaluate",
     "explain": "topwork.workflow.explain",
+    "fetch": "topwork.workflow.fetch",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
     "predict": "topwork.workflow.predict",
@@ -57,6 +59,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "fetch",
     "fit",
     "load_recipe",
     "predict",

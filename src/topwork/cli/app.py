@@ -27,7 +27,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topwork import __version__
-from topwork.cli import backbones, cache, check, compare, demo, evaluate, explain, fit, predict, report, split
+from topwork.cli import backbones, cache, check, compare, demo, evaluate, explain, fetch, fit, predict, report, split
 from topwork.errors import TopworkError
 
 __all__ = ["GROUPS", "app", "main", "run"]
@@ -35,7 +35,7 @@ __all__ = ["GROUPS", "app", "main", "run"]
 # Heading in `topwork --help` -> the verb modules below it, in the order of use.
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "Start here": (demo, fit, predict),
-    "Your photos": (check, split),
+    "Your photos": (fetch, check, split),
     "Look closer": (compare, evaluate, explain, report),
     "This machine": (backbones, cache),
 }

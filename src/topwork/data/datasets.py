@@ -1,7 +1,7 @@
 """Names of data sets -> folders. Knows where they are kept and who makes them, not how to read photos.
 
-A data set is made on first use, in a folder of its own under `cache_folder()/datasets`; the folder's name holds all
-that decides its content, so a newer topwork never serves an older one's files.
+Data sets of others are there once they were fetched; our own is made on first use. Each has a folder of its own under
+`cache_folder()/datasets`, whose name holds all that decides its content: a newer topwork never serves older files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from topwork.cachedir import cache_folder
+from topwork.data.known import known_sets
 from topwork.errors import DataError
 from topwork.progress import Progress, silent
 
-__all__ = ["KnownDataset", "is_known", "known_names", "resolve"]
+__all__ = ["KnownDataset", "fetched_folder", "is_known", "known_names", "resolve"]
 
 _DRAWN_PER_CLASS, _DRAWN_SIZE, _DRAWN_SEED = 150, 256, 0
 _STALE_SECONDS = 86_400.0  # a half-made folder this old belongs to a run that was killed
@@ -68,7 +69,7 @@ _KNOWN = {
 
 def known_names() -> tuple[str, ...]:
     """All names, sorted."""
-    return tuple(sorted(_KNOWN))
+    return tuple(sorted({*_KNOWN, *known_sets()}))
 
 
 def is_known(name: str) -> bool:
@@ -78,11 +79,16 @@ def is_known(name: str) -> bool:
         >>> is_known("drawn-flowers"), is_known("photos/")
         (True, False)
     """
-    return name in _KNOWN
+    return name in _KNOWN or name in known_sets()
+
+
+def fetched_folder(name: str) -> Path:
+    """Where `topwork fetch` keeps a data set of others; exists only when it is complete."""
+    return cache_folder() / "datasets" / f"{name}-{known_sets()[name].version}" / name
 
 
 def resolve(name: str, *, progress: Progress = silent) -> Path:
-    """The folder of class folders of a known data set, made on first use.
+    """The folder of a known data set; our own is made on first use, others must have been fetched.
 
     Args:
         name: one of `known_names()`.
@@ -92,10 +98,15 @@ def resolve(name: str, *, progress: Progress = silent) -> Path:
         An existing folder whose own name is the data set's name.
 
     Raises:
-        DataError: if the name is not known, or the cache folder cannot be written.
+        DataError: if the name is not known, the data set was not fetched, or the cache folder cannot be written.
     """
+    if name in known_sets():
+        if (folder := fetched_folder(name)).is_dir():
+            return folder
+        what = f"The data set {name} must be on this machine. It is not at {folder}."
+        raise DataError(what, fix=f"run `topwork fetch {name}` first.")
     if name not in _KNOWN:
-        near = difflib.get_close_matches(name, _KNOWN, n=1) or list(known_names())
+        near = difflib.get_close_matches(name, known_names(), n=1) or list(known_names())
         raise DataError(
             f"The name of a data set must be known. Got {name!r}.", fix=f"use {near[0]!r}, or name a folder."
         )
