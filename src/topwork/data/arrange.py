@@ -19,7 +19,7 @@ _OXFORD_PARTS = {"trnid": "train", "valid": "val", "tstid": "test"}
 _OXFORD_PHOTO = re.compile(r"image_(\d{5})\.jpg")
 
 
-def arrange(known: KnownSet, files: Sequence[Path], into: Path, *, progress: Progress = silent) -> int:
+def arrange(known: KnownSet, files: Sequence[Path], *, into: Path, progress: Progress = silent) -> int:
     """Unpack a data set's photos, each into the folder of its class; texts about licences come along.
 
     Args:

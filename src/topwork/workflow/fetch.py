@@ -84,7 +84,7 @@ def fetch(
         what = f"The folder {str(folder)!r} must be new or empty. It holds something else than this {name}."
         raise DataError(what, fix="choose another folder with --to.")
     with _files(known, folder, given=given, progress=progress) as files, draft_folder(folder) as draft:
-        photos = arrange(known, files, draft, progress=progress)
+        photos = arrange(known, files, into=draft, progress=progress)
         _write_facts(known, draft, files=files, photos=photos)
     return _fetched(known, folder, photos=photos, new=True)
 
