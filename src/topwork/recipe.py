@@ -139,8 +139,12 @@ class Phase(_Choice):
     """How one phase trains.
 
     Args:
-        train: `all`, `top-N blocks`, `top-N layers`, or a list of block names: these and the head; `head`: the head
-            alone, by phase 1 on cached features (phase 2 is then skipped); `none` skips the phase.
+        train: `all`, `top-N blocks`, `top-N layers`, or a list of block names: these and the head; `gradual`: the top
+            block, then one more below every `unfreeze_every` epochs; `head`: the head alone, by phase 1 on cached
+            features (phase 2 is then skipped); `none` skips the phase.
+        unfreeze_every: epochs between two blocks that `gradual` opens.
+        views: of the photos, for a phase 1 that trains the head: `clean`, `augmented`, or `auto`, which takes augmented
+            ones where no phase 2 follows.
         epochs: passes over the training photos, an upper bound for `lbfgs`; 0 skips the phase.
         optimizer: `lbfgs` solves the head to convergence on cached features; `train` must be `head`.
         lr: peak learning rate.
@@ -156,6 +160,8 @@ class Phase(_Choice):
     """
 
     train: str | tuple[str, ...] = "head"
+    unfreeze_every: Annotated[int, Field(ge=1)] = 1
+    views: Literal["auto", "clean", "augmented"] = "auto"
     epochs: Annotated[int, Field(ge=0, le=10_000)] = 100
     optimizer: Literal["sgd", "adam", "adamw", "lbfgs"] = "adamw"
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 64

@@ -161,3 +161,48 @@ def test_planning_changes_nothing() -> None:
     layers: tuple[Layer, ...] = list_layers(backbone)
     plan_freeze("top-1 blocks", layers)
     assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@given(epochs=st.integers(1, 30), every=st.integers(1, 5))
+def test_gradual_opens_a_block_every_so_many_epochs_from_the_top(epochs: int, every: int) -> None:
+    plan = plan_freeze("gradual", LAYERS, epochs=epochs, every=every)
+    depth = 0
+    for epoch in range(1, epochs + 1):
+        open_now = plan.at(epoch)
+        depth = min(7, 1 + (epoch - 1) // every)
+        assert open_now.parameters == plan_freeze(f"top-{depth} blocks", LAYERS).parameters
+        assert open_now.cut == 7 - depth
+    assert plan.parameters == plan.at(epochs).parameters  # the last epoch has everything that ever trains
+    assert (plan.cut, plan.every) == (7 - depth, every)
+
+
+def test_a_gradual_plan_names_the_epoch_of_each_block() -> None:
+    plan = plan_freeze("gradual", LAYERS, epochs=5, every=2, batchnorm="update")
+    assert str(plan).startswith(
+        "freeze 4 of 7 blocks, train conv_head from epoch 1, blocks.4 from epoch 3, blocks.3 from epoch 5; "
+    )
+    assert set(plan.at(1).moving) < set(plan.at(3).moving) < set(plan.moving)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
+def test_a_block_keeps_its_digest_until_it_opens(name: str) -> None:
+    backbone = tiny(name)
+    plan = plan_freeze("gradual", list_layers(backbone), epochs=3, batchnorm="update")
+    apply_freeze(plan, backbone)
+    classifier = Classifier(backbone, build_head(HeadChoice(), width=backbone.width, classes=3))
+    optimizer = torch.optim.AdamW([p for p in classifier.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        rows = backbone.trunk(plan.cut)(classifier.normalise(images)).permute(0, 2, 3, 1)
+    for epoch in (1, 2, 3):
+        now = plan.at(epoch)
+        before = [state_digest(block.state_dict()) for block in backbone.blocks]
+        set_training_mode(now, backbone)
+        optimizer.zero_grad()
+        logits = classifier.from_rows(rows, plan.cut, opened=now.cut)
+        nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        after = [state_digest(block.state_dict()) for block in backbone.blocks]
+        moved = [name for name, old, new in zip(backbone.block_names, before, after, strict=True) if old != new]
+        assert tuple(moved) == now.trainable_blocks
+        assert len(moved) == epoch

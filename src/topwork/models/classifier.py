@@ -61,6 +61,21 @@ class Classifier(nn.Module):
         logits: torch.Tensor = self.head(features)
         return logits
 
+    def from_rows(self, rows: torch.Tensor, cut: int, *, opened: int) -> torch.Tensor:
+        """What training reads -> logits (N,K); blocks below `opened` run without gradient.
+
+        Args:
+            rows: pictures (N,H,W,3) in 0..255 if the cut is 0, else activations at the cut, as in `from_activation`.
+            cut: number of blocks below the rows.
+            opened: number of blocks below the first one that learns.
+        """
+        x = _channels_first(rows.float()) if cut else self.normalise(rows)
+        with torch.no_grad():
+            for block in self.backbone.blocks[cut:opened]:
+                x = block(x)
+        logits: torch.Tensor = self.head(self.backbone.pool(self.backbone.top(max(cut, opened))(x)))
+        return logits
+
     def parameters_by_depth(self) -> tuple[tuple[nn.Parameter, ...], ...]:
         """All parameters: of the head, of the last block (with the pooling stage), and so on down to the first."""
         *lower, last = ([block] for block in self.backbone.blocks)

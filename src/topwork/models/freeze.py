@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -32,6 +32,7 @@ class FreezePlan:
         trainable: the layers that train, in execution order; empty if only the head does.
         moving: module names of the BatchNorms whose running statistics follow the new data.
         cut: number of blocks below the last boundary under the first layer that trains; `len(blocks)` if none does.
+        every: epochs between two blocks that open, for `gradual`; 0 if everything trains from the first epoch on.
     """
 
     train: str
@@ -40,6 +41,17 @@ class FreezePlan:
     trainable: tuple[Layer, ...]
     moving: tuple[str, ...]
     cut: int
+    every: int = 0
+
+    def at(self, epoch: int) -> FreezePlan:
+        """What trains in an epoch, counted from 1: of a gradual plan the blocks that are open by then."""
+        if not self.every:
+            return self
+        opened = self.trainable_blocks[-(1 + (epoch - 1) // self.every) :]
+        trainable = tuple(layer for layer in self.trainable if layer.block in opened)
+        own = {layer.name for layer in trainable}
+        moving = tuple(name for name in self.moving if name in own)
+        return replace(self, trainable=trainable, moving=moving, cut=self.blocks.index(opened[0]), every=0)
 
     @property
     def head_only(self) -> bool:
@@ -67,7 +79,10 @@ class FreezePlan:
             return f"freeze {_all(self.blocks)}, train the head"
         trained = self.trainable_blocks
         frozen = tuple(block for block in self.blocks if block not in trained)
-        if re.fullmatch(r"top-\d+ layers", self.train):
+        if self.every:
+            opening = ", ".join(f"{name} from epoch {1 + n * self.every}" for n, name in enumerate(reversed(trained)))
+            text = f"freeze {len(frozen)} of {len(self.blocks)} blocks, train {opening}"
+        elif re.fullmatch(r"top-\d+ layers", self.train):
             count = self.layers - len(self.trainable)
             below = f"cut above {self.blocks[self.cut - 1]}" if self.cut else "no cut"
             first = self.trainable[0].name
@@ -86,20 +101,29 @@ def plan_freeze(
     layers: Sequence[Layer],
     *,
     batchnorm: Literal["frozen", "update"] = "frozen",
+    epochs: int = 1,
+    every: int = 1,
 ) -> FreezePlan:
     """Decide what trains; nothing is changed.
 
     Args:
-        train: `head` or `none` (nothing in the backbone), `all`, `top-N blocks`, `top-N layers`, a block's name, or
-            several.
+        train: `head` or `none` (nothing in the backbone), `all`, `top-N blocks`, `top-N layers`, `gradual` (the top
+            block, then one more every few epochs), a block's name, or several.
         layers: of the backbone, from `list_layers`.
         batchnorm: `update` lets the running statistics of BatchNorms that train move.
+        epochs: of the phase; with `every` it decides how deep `gradual` comes.
+        every: epochs between two blocks that open, for `gradual`.
 
     Raises:
         RecipeError: if there are fewer blocks or layers than asked for, or no such block.
     """
     blocks = tuple(dict.fromkeys(layer.block for layer in layers))
-    trainable = _chosen(train, layers, blocks=blocks)
+    gradual = train == "gradual"
+    if gradual:
+        owners = tuple(dict.fromkeys(layer.block for layer in layers if layer.parameters))
+        trainable = _chosen(owners[-(1 + (max(1, epochs) - 1) // every) :], layers, blocks=blocks)
+    else:
+        trainable = _chosen(train, layers, blocks=blocks)
     moving = [layer.name for layer in trainable if layer.kind.startswith("BatchNorm") and batchnorm == "update"]
     first = next((layer.block for layer in trainable if layer.parameters), None)
     return FreezePlan(
@@ -109,6 +133,7 @@ def plan_freeze(
         trainable=trainable,
         moving=tuple(moving),
         cut=len(blocks) if first is None else blocks.index(first),
+        every=every if gradual else 0,
     )
 
 
@@ -162,7 +187,7 @@ def _chosen(train: str | Sequence[str], layers: Sequence[Layer], *, blocks: tupl
     if unknown or not named:
         raise RecipeError(
             f"train={train!r} names no block of this backbone; it has {_span(blocks)}.",
-            fix="use head, none, all, top-N blocks, top-N layers, or block names.",
+            fix="use head, none, all, top-N blocks, top-N layers, gradual, or block names.",
         )
     return tuple(layer for layer in layers if layer.block in named)
 

@@ -175,11 +175,18 @@ def _head(recipe: Recipe) -> str:
     return _sentence(parts)
 
 
+def _trained(phase: Phase) -> str:
+    if phase.train == "gradual":
+        every = "epoch" if phase.unfreeze_every == 1 else f"{phase.unfreeze_every} epochs"
+        return f"the top block and the head, with one more block below every {every},"
+    names = phase.train if isinstance(phase.train, str) else ", ".join(phase.train)
+    return {"all": "everything", "head": "the head"}.get(names, names)
+
+
 def _phase(phase: Phase) -> str:
-    if phase.epochs == 0:
+    if phase.epochs == 0 or phase.train == "none":
         return "Skipped."
-    trained = phase.train if isinstance(phase.train, str) else ", ".join(phase.train)
-    parts = [f"train {'everything' if trained == 'all' else trained} for at most {count(phase.epochs, 'epoch')}"]
+    parts = [f"train {_trained(phase)} for at most {count(phase.epochs, 'epoch')}"]
     if phase.optimizer == "lbfgs":
         decay = "chosen on the validation part" if phase.weight_decay is None else f"{phase.weight_decay:g}"
         return _sentence([*parts, "L-BFGS to convergence on cached features", f"L2 penalty {decay}"])

@@ -86,6 +86,8 @@ def fit_epochs(
 
 def _train_epoch(task: Task, phase: Phase, *, course: Course, checkpoints: Checkpoints) -> None:
     """The rest of the running epoch; what it saw is in `course.running`."""
+    if task.begin is not None:
+        task.begin(course.epoch)
     task.train_mode()
     first = course.running.steps
     for step, (inputs, labels) in enumerate(task.feed.epoch(course.epoch, start=first), start=first):

@@ -296,18 +296,25 @@ def top_task(
     from topwork.models.freeze import set_training_mode
 
     judged, classes = parts.judged, parts.classes
+    cut, now = views.cut, plan
+    assert cut is not None, "a plan has a cut, and rows are extracted at it"
 
-    def forward(activation: torch.Tensor) -> torch.Tensor:
-        return classifier.from_activation(activation, views.cut) if views.cut else classifier(activation)
+    def begin(epoch: int) -> None:
+        nonlocal now
+        now = plan.at(epoch)
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return classifier.from_rows(rows, cut, opened=now.cut)
 
     def train_mode() -> None:
-        set_training_mode(plan, classifier.backbone)
+        set_training_mode(now, classifier.backbone)
         classifier.head.train()
 
     depths = [[p for p in stage if p.requires_grad] for stage in classifier.parameters_by_depth()]
     return Task(
         forward=forward,
         module=classifier,
+        begin=begin,
         train_mode=train_mode,
         depths=depths,
         feed=feed,

@@ -33,6 +33,7 @@ class Task:
         classes: names.
         bf16: whether forward and backward passes run in bfloat16 where torch deems that safe.
         seed: of mixing and dropout.
+        begin: told the number of an epoch, from 1, before it begins; None where all epochs are alike.
     """
 
     forward: Callable[[torch.Tensor], torch.Tensor]
@@ -45,6 +46,7 @@ class Task:
     classes: tuple[str, ...]
     bf16: bool = False
     seed: int = 0
+    begin: Callable[[int], None] | None = None
 
     def trainable(self) -> Mapping[str, nn.Parameter]:
         """Name -> parameter, of those that learn."""

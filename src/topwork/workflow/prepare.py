@@ -115,7 +115,13 @@ def _plan(network: Network, phase: Phase) -> FreezePlan | None:
     from topwork.models.freeze import plan_freeze
     from topwork.models.layers import list_layers
 
-    plan = plan_freeze(phase.train, list_layers(network.build()), batchnorm=phase.batchnorm)
+    plan = plan_freeze(
+        phase.train,
+        list_layers(network.build()),
+        batchnorm=phase.batchnorm,
+        epochs=phase.epochs,
+        every=phase.unfreeze_every,
+    )
     return None if plan.head_only else plan
 
 
@@ -162,12 +168,18 @@ def activation_views(
 
     Raises:
         ResourceError: if the disk cannot hold what the recipe insists on.
+        RecipeError: if phase 1 insists on augmented views and none are cached.
     """
     cut = extractor.request.cut
     wanted, kind = cut is not None, None if extractor.features else cut
     clean_pooled, clean = extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
     count = _view_count(recipe, extractor, clean=clean, photos=len(manifest.part("train")), progress=progress)
     if count == 0:
+        if extractor.features and recipe.phase1.views == "augmented":
+            raise RecipeError(
+                f"phase1.views='augmented' trains on cached views, and data.views={recipe.data.views!r} caches none.",
+                fix="set data.views=fixed:4, or phase1.views=clean.",
+            )
         return Views(clean=clean_pooled, cut=kind), None if clean is None else Views(clean=clean, cut=cut)
     items = items_of(manifest, manifest.part("train"), views=range(1, count + 1))
     pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
@@ -180,6 +192,8 @@ def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, ph
     views = recipe.data.views
     if views.startswith("fixed:"):
         return int(views.removeprefix("fixed:"))
+    if views == "auto" and clean is None and recipe.phase1.views == "augmented":
+        return min(MOST_VIEWS, recipe.phase1.epochs)
     if views == "fresh" or clean is None or clean.shape is None:
         return 0
     if extractor.request.cut == 0:

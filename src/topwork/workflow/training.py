@@ -73,8 +73,7 @@ def train(
     recipe, network = experiment.recipe, experiment.network
     on_phase("phase 1")
     if network.features:
-        # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
-        pooled = experiment.pooled if experiment.activations is None else Views(clean=experiment.pooled.clean)
+        pooled = _head_views(experiment)
         pacer = experiment.pacers.get(1)
         hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
         head = train_head(hurried, pooled, parts=experiment.parts, on_epoch=on_epoch, pace=pacer)
@@ -91,6 +90,14 @@ def train(
         forward = task.forward
     on_phase("predict")
     return Trained(classifier=classifier, predictions=_predictions(experiment, forward, store=views.clean))
+
+
+def _head_views(experiment: Experiment) -> Views:
+    """What phase 1 trains the head on."""
+    asked = experiment.recipe.phase1.views
+    # Where phase 2 follows, phase 1 only has to find a good start, and clean views do that in seconds.
+    clean = asked == "clean" or (asked == "auto" and experiment.activations is not None)
+    return Views(clean=experiment.pooled.clean) if clean else experiment.pooled
 
 
 def _phase(recipe: Recipe, number: int) -> Phase:

@@ -1,0 +1,71 @@
+"""Strategies end to end: whatever a recipe freezes leaves training as it came, and each phase trains what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from topwork.data.manifest import Manifest
+from topwork.data.scan import scan
+from topwork.data.split import split
+from topwork.errors import RecipeError
+from topwork.models.backbone import create_backbone
+from topwork.models.weights import state_digest
+from topwork.recipe import load_recipe
+from topwork.workflow.fit import Outcome, fit_manifest
+
+Fitted = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def fitted(drawn_photos: Path, tiny: tuple[str, ...]) -> Fitted:
+    manifest: Manifest = split(scan(drawn_photos), shares=(0.6, 0.2, 0.2), seed=0)
+
+    def fit(*settings: str) -> Outcome:
+        return fit_manifest(load_recipe("default", [*tiny, "data.views=fixed:1", *settings]), manifest)
+
+    return fit
+
+
+def moved_blocks(outcome: Outcome) -> tuple[str, ...]:
+    """Blocks whose parameters or running statistics are not what they were."""
+    start = create_backbone("test_efficientnet", weights="none", image_size=64)
+    trained = outcome.trained.classifier.backbone
+    digests = ([state_digest(block.state_dict()) for block in each.blocks] for each in (start, trained))
+    return tuple(name for name, old, new in zip(start.block_names, *digests, strict=True) if old != new)
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "update"])
+@pytest.mark.parametrize(
+    ("train", "moved"),
+    [
+        ("top-1 blocks", ("conv_head",)),
+        ("top-9 layers", ("blocks.4", "conv_head")),
+        ("['blocks.2', 'conv_head']", ("blocks.2", "conv_head")),
+        ("gradual", ("blocks.4", "conv_head")),
+        ("head", ()),
+    ],
+)
+def test_only_what_the_plan_names_moves(fitted: Fitted, train: str, moved: tuple[str, ...], batchnorm: str) -> None:
+    outcome = fitted(f"phase2.train={train}", f"phase2.batchnorm={batchnorm}", "stop.keep=last")
+    assert moved_blocks(outcome) == moved
+
+
+def test_both_phases_may_train_blocks(fitted: Fitted) -> None:
+    first = ("phase1.train=top-2 blocks", "phase1.optimizer=sgd", "phase1.epochs=1", "stop.keep=last")
+    outcome = fitted(*first, "phase2.train=top-1 blocks", "phase2.epochs=1")
+    assert (outcome.network.cut, sorted(outcome.network.plans)) == (5, [1, 2])
+    assert moved_blocks(outcome) == ("blocks.4", "conv_head")
+
+
+def test_phase_1_trains_on_the_views_that_were_asked_for(fitted: Fitted) -> None:
+    head = ("phase2.epochs=0", "phase1.optimizer=sgd", "head.hidden=[8]", "head.batchnorm=true", "data.views=fixed:2")
+    logits = {
+        views: fitted(*head, f"phase1.views={views}").predictions["test"].logits.tolist()
+        for views in ("auto", "clean", "augmented")
+    }
+    assert logits["auto"] == logits["augmented"] != logits["clean"]
+    with pytest.raises(RecipeError, match="caches none"):
+        fitted(*head, "phase1.views=augmented", "data.views=fresh")
