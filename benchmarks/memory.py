@@ -18,11 +18,11 @@ _INTERVAL = 0.25  # seconds between two looks
 
 @dataclass
 class PeakMemory:
-    """Largest sums over a process tree, in bytes.
+    """Largest sums over a process tree, in bytes; pages that processes share are counted once.
 
     Args:
-        resident: pages in memory, shared ones counted once (PSS); cached pages of mapped files are among them.
-        anonymous: what cannot be dropped and read again from a file: the memory a program really needs.
+        resident: pages in memory (PSS); cached pages of mapped files are among them.
+        anonymous: of these, what cannot be dropped and read again from a file; shared memory is among them.
     """
 
     resident: int = 0
@@ -74,5 +74,6 @@ def _memory(process: psutil.Process) -> tuple[int, int]:
         except psutil.Error:
             return 0, 0
         return resident, resident
-    found = {name: 1024 * int(size) for name, size in re.findall(r"^(Pss|Anonymous): +(\d+) kB", text, re.MULTILINE)}
-    return found.get("Pss", 0), found.get("Anonymous", 0)
+    found = {name: 1024 * int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
+    own = found.get("Pss_Anon", found.get("Anonymous", 0)) + found.get("Pss_Shmem", 0)
+    return found.get("Pss", 0), own

@@ -221,7 +221,7 @@ def main() -> None:
             *(note for _, notes, _ in results.values() for note in notes),
             "Seconds from process start, cold cache; medians over folds and their range. Accuracy: pooled test photos, "
             "Wilson 95 %. Paired: photos that only this peer got right : only topwork, exact McNemar test.",
-            "Memory: largest sum over the process and its children (PSS: shared pages once, mapped files too).",
+            "Memory: largest sum over the process and its children, without pages of mapped files.",
             "images/s: training photos of an epoch over its seconds, validation included; topwork frozen: views "
             "through the trunk, engine start-up included; its fine-tuning reads what the trunk left.",
             f"The peers on PyTorch share one copy of it (`{given.venvs.name}/pytorch`); all else is their own.",

@@ -61,8 +61,8 @@ class Measured:
 
     @property
     def peak_bytes(self) -> int:
-        """Of the process and its children."""
-        return int(self._only("end")["memory"]["resident"])
+        """Of the process and its children, without pages of mapped files."""
+        return int(self._only("end")["memory"]["anonymous"])
 
     def rate(self, phase: str) -> float | None:
         """Images a second in a phase; None where it has none."""
