@@ -46,16 +46,16 @@ def _assert_refused(words: list[str], capsys: _Capture, *, about: str) -> None:
 
 
 def test_check_passes_clean_photos(drawn_photos: Path, capsys: _Capture) -> None:
-    assert run(["check", str(drawn_photos)]) == 0
+    assert run(["check", str(drawn_photos), "--quick"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("50 photos in 5 classes, ")
-    assert run(["check", str(drawn_photos), "--json"]) == 0
+    assert run(["check", str(drawn_photos), "--quick", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["photos"], len(said["classes"])) == (50, 5)
     assert all(finding["severity"] != "error" for finding in said["findings"])
 
 
 def test_check_names_what_was_planted_errors_first_and_exits_1(planted: Path, capsys: _Capture) -> None:
-    assert run(["check", str(planted), "--json"]) == 1
+    assert run(["check", str(planted), "--quick", "--json"]) == 1
     out, err = capsys.readouterr()
     findings = json.loads(out)["findings"]
     files = {finding["kind"]: set(finding["files"]) for finding in findings}
@@ -66,7 +66,7 @@ def test_check_names_what_was_planted_errors_first_and_exits_1(planted: Path, ca
     order = [finding["severity"] for finding in findings]
     assert order == sorted(order, key=["error", "warning", "info"].index)
     assert "1 findings must be fixed" in err
-    assert run(["check", str(planted)]) == 1
+    assert run(["check", str(planted), "--quick"]) == 1
     text = capsys.readouterr().out
     assert text.startswith("error ")
     assert "daisy/zz-conflict.jpg" in text
@@ -80,7 +80,7 @@ def test_check_finds_a_photo_in_two_given_parts(drawn_photos: Path, tmp_path: Pa
             chosen = sorted((drawn_photos / name).iterdir())[slice(0, 6) if part == "train" else slice(5, 10)]
             for photo in chosen:
                 shutil.copy(photo, tmp_path / "p" / part / name / f"{part}-{photo.name}")
-    code = run(["check", str(tmp_path / "p"), "--json"])
+    code = run(["check", str(tmp_path / "p"), "--quick", "--json"])
     leaks = [f for f in json.loads(capsys.readouterr().out)["findings"] if f["kind"] == "leak"]
     assert len(leaks) == 2  # one photo of each class is in both
     assert all({Path(file).parts[0] for file in leak["files"]} == {"train", "test"} for leak in leaks)
@@ -88,7 +88,7 @@ def test_check_finds_a_photo_in_two_given_parts(drawn_photos: Path, tmp_path: Pa
 
 
 def test_check_draws_augmented_views(drawn_photos: Path, tmp_path: Path) -> None:
-    assert run(["check", str(drawn_photos), "--augment-preview", str(tmp_path / "views.png")]) == 0
+    assert run(["check", str(drawn_photos), "--quick", "--augment-preview", str(tmp_path / "views.png")]) == 0
     with Image.open(tmp_path / "views.png") as sheet:
         assert sheet.format == "PNG"
         assert len(sheet.convert("RGB").resize((64, 64)).getcolors(4096) or []) > 100

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from topwork.data.duplicates import NEAR_DISTANCE, connect, duplicate_findings, group_duplicates, near_pairs
+from topwork.data.copies import copy_findings
+from topwork.data.duplicates import NEAR_DISTANCE, connect, group_duplicates, near_pairs
 from topwork.data.scan import ImageRecord, scan
 from topwork.errors import DataError
 
@@ -96,7 +97,7 @@ def test_groups_are_transitive_and_independent_of_order() -> None:
 
 
 def kinds(*records: ImageRecord) -> list[tuple[str, str]]:
-    return [(finding.kind, finding.severity) for finding in duplicate_findings(records)]
+    return [(finding.kind, finding.severity) for finding in copy_findings(records)]
 
 
 def test_each_fault_has_its_name() -> None:
@@ -121,7 +122,7 @@ def test_a_given_group_in_two_parts_leaks() -> None:
 
     one = replace(record("1", phash=FAR[0], split="train"), group="site 3")
     other = replace(record("2", phash=FAR[1], split="test"), group="site 3")
-    (finding,) = duplicate_findings([other, one])
+    (finding,) = copy_findings([other, one])
     assert (finding.kind, finding.severity, finding.files) == ("leak", "error", ("1", "2"))
     assert "site 3" in finding.evidence
 
@@ -139,7 +140,7 @@ def test_flowers(flowers: Path) -> None:
     assert len(found & confirmed) >= 16
     outside = [pair for pair in found - confirmed if not any(set(pair) <= group for group in series)]
     assert len(outside) <= 2
-    errors = [finding for finding in duplicate_findings(records) if finding.severity == "error"]
+    errors = [finding for finding in copy_findings(records) if finding.severity == "error"]
     assert [(error.kind, error.files) for error in errors] == [
         ("label_conflict", ("roses/15922772266_1167a06620.jpg", "tulips/15922772266_1167a06620.jpg"))
     ]

@@ -40,7 +40,8 @@ def record(path: str, *, phash: int | None = None, group: str | None = None) -> 
 
 
 def scanned(records: list[ImageRecord], root: Path = Path("/photos")) -> Scan:
-    return Scan(root=root, name="photos", records=tuple(records), findings=(), classes=("a", "b"))
+    timed = tuple(replace(record, capture=capture_of(root / record.path)) for record in records)
+    return Scan(root=root, name="photos", records=timed, findings=(), classes=("a", "b"))
 
 
 def groups(scan: Scan) -> set[frozenset[str]]:

@@ -159,6 +159,17 @@ def test_names_that_are_not_utf8_are_left_out_and_printable(two_classes: Path) -
     json.dumps(finding.to_json(), ensure_ascii=False).encode("utf-8")
 
 
+def test_a_class_whose_name_is_not_utf8_is_refused_by_name(two_classes: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(two_classes) + b"/caf\xe9"))
+    photo(odd / "x.jpg")
+    with pytest.raises(DataError, match=r"caf\\xe9 must be UTF-8, since folders name the classes") as caught:
+        scan(two_classes)
+    assert caught.value.fix == "rename it."
+    photo(two_classes / "rose" / "cafe.jpg")
+    odd.rename(two_classes / "cafe")
+    assert scan(two_classes).classes == ("cafe", "rose", "tulip")
+
+
 def test_odd_photos_are_kept_and_said_once(two_classes: Path) -> None:
     for number in range(2):
         path = two_classes / "rose" / f"{number}.jpg"

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -32,12 +32,12 @@ class Capture:
     seconds: float
 
 
-def capture_of(path: Path) -> Capture | None:
+def capture_of(photo: Path | BinaryIO) -> Capture | None:
     """What the EXIF block of a photo says, or None where there is none or it makes no sense. Reads the header only."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow comments on broken blocks
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(photo, formats=_FORMATS) as image:
                 top = image.getexif()
                 inner = top.get_ifd(_EXIF_BLOCK)
     except Exception:  # whatever a broken block does to its reader, it tells no time

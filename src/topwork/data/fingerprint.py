@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from topwork.data.capture import Capture, capture_of
 from topwork.data.decode import decode_bytes, read_file
+from topwork.data.look import LOOK_SIDE, Look, measure_look
 
 __all__ = ["Fingerprint", "fingerprint", "perceptual_hash"]
 
@@ -30,6 +33,8 @@ class Fingerprint:
         width, height: of the upright picture, in pixels.
         phash: `perceptual_hash`, in [0, 2**64).
         warnings: what decoding mended or found odd.
+        look: its light and focus.
+        capture: when and by which camera; None if the file does not say.
     """
 
     sha256: str
@@ -37,7 +42,9 @@ class Fingerprint:
     width: int
     height: int
     phash: int
+    look: Look
     warnings: tuple[str, ...] = ()
+    capture: Capture | None = None
 
 
 def fingerprint(path: Path | str, *, name: str) -> Fingerprint:
@@ -47,14 +54,16 @@ def fingerprint(path: Path | str, *, name: str) -> Fingerprint:
         DecodeError: the file cannot become a picture.
     """
     data = read_file(path, name=name)
-    decoded = decode_bytes(data, name=name, target=_SIDE)
+    decoded = decode_bytes(data, name=name, target=LOOK_SIDE)
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
         width=decoded.width,
         height=decoded.height,
         phash=perceptual_hash(decoded.pixels),
+        look=measure_look(decoded.pixels, mode=decoded.mode),
         warnings=decoded.warnings,
+        capture=capture_of(io.BytesIO(data)),
     )
 
 

@@ -49,10 +49,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Files:
-    """What lies below a folder: POSIX paths relative to it, sorted, and what was left out."""
+    """What lies below a folder: POSIX paths relative to it, sorted, and what was left out.
+
+    `unnamed` are folders that were left out for a name that is not UTF-8, printable.
+    """
 
     paths: tuple[str, ...]
     findings: tuple[Finding, ...]
+    unnamed: tuple[str, ...] = ()
 
 
 def walk_files(root: Path) -> Files:
@@ -67,6 +71,7 @@ def walk_files(root: Path) -> Files:
     root = Path(os.path.realpath(root))
     paths: list[str] = []
     refused: dict[str, list[str]] = defaultdict(list)
+    unnamed: list[str] = []
     pending = [""]
     while pending:
         folder = pending.pop()
@@ -83,11 +88,13 @@ def walk_files(root: Path) -> Files:
                 continue
             if why := _why_refused(entry, root):
                 refused[why].append(printable(path))
+                if why == _BAD_NAME and entry.is_dir():
+                    unnamed.append(printable(path))
             elif entry.is_dir():
                 pending.append(path)
             elif entry.is_file():
                 paths.append(path)
-    return Files(tuple(sorted(paths)), tuple(_refusals(refused)))
+    return Files(tuple(sorted(paths)), tuple(_refusals(refused)), tuple(sorted(unnamed)))
 
 
 def leaves_folder(path: Path | str, root: Path) -> bool:

@@ -10,17 +10,16 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
-from topwork.data.capture import Capture, capture_of
+from topwork.data.capture import Capture
 from topwork.data.decode import printable
 from topwork.data.duplicates import connect
 from topwork.data.scan import ImageRecord, Scan
 from topwork.errors import DataError
 
-__all__ = ["BURST_BITS", "BURST_SECONDS", "SERIES_SECONDS", "grouped"]
+__all__ = ["BURST_BITS", "BURST_SECONDS", "SERIES_SECONDS", "bursts", "grouped"]
 
 BURST_SECONDS = 3.0
 """Between two photos of a burst, at most."""
@@ -61,10 +60,9 @@ def grouped(scan: Scan, *, by: Sequence[str] = ()) -> Scan:
         DataError: if a rule joins no photos, which is almost always a slip of the pen.
     """
     records = scan.records
-    captures = _captures(scan)
-    bonds = [*_same([record.group for record in records]), *_bursts(records, captures)]
+    bonds = [*_same([record.group for record in records]), *bursts(records)]
     for rule in by:
-        found = list(_joined_by(rule, records, captures=captures))
+        found = list(_joined_by(rule, records))
         if not found:
             raise _joins_nothing(rule, scan)
         bonds += found
@@ -80,20 +78,11 @@ def grouped(scan: Scan, *, by: Sequence[str] = ()) -> Scan:
     return replace(scan, records=tuple(renamed))
 
 
-def _captures(scan: Scan) -> list[Capture | None]:
-    paths = [scan.root / record.path for record in scan.records]
-    pool = ThreadPoolExecutor(2, thread_name_prefix="exif")
-    try:
-        return list(pool.map(capture_of, paths))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for the files ahead
-
-
-def _joined_by(rule: str, records: Sequence[ImageRecord], *, captures: Sequence[Capture | None]) -> Iterator[_Bond]:
+def _joined_by(rule: str, records: Sequence[ImageRecord]) -> Iterator[_Bond]:
     if rule == "folder":
         return _same([_inner_folder(record) for record in records])
     if timed := _TIME_RULE.fullmatch(rule):
-        return _series(records, captures, gap=float(timed[1] or SERIES_SECONDS))
+        return _series(records, gap=float(timed[1] or SERIES_SECONDS))
     pattern = re.compile(rule)
     matches = [pattern.search(record.path) for record in records]
     return _same([match and (match.groups() or match[0]) for match in matches])
@@ -114,21 +103,22 @@ def _inner_folder(record: ImageRecord) -> str | None:
     return None if not folder or steps[-1] == record.label else folder
 
 
-def _in_time(records: Sequence[ImageRecord], captures: Sequence[Capture | None]) -> list[tuple[int, Capture]]:
+def _in_time(records: Sequence[ImageRecord]) -> list[tuple[int, Capture]]:
     """Positions of the photos that have a time: by camera, then time, then content."""
-    timed = [(position, capture) for position, capture in enumerate(captures) if capture is not None]
+    timed = [(position, record.capture) for position, record in enumerate(records) if record.capture is not None]
     return sorted(timed, key=lambda item: (item[1].camera, item[1].seconds, records[item[0]].sha256))
 
 
-def _series(records: Sequence[ImageRecord], captures: Sequence[Capture | None], *, gap: float) -> Iterator[_Bond]:
-    timed = _in_time(records, captures)
+def _series(records: Sequence[ImageRecord], *, gap: float) -> Iterator[_Bond]:
+    timed = _in_time(records)
     for (one, before), (other, after) in pairwise(timed):
         if before.camera == after.camera and after.seconds - before.seconds <= gap:
             yield one, other
 
 
-def _bursts(records: Sequence[ImageRecord], captures: Sequence[Capture | None]) -> Iterator[_Bond]:
-    timed = _in_time(records, captures)
+def bursts(records: Sequence[ImageRecord]) -> Iterator[_Bond]:
+    """Positions of photos of one burst, pair by pair: one camera, `BURST_SECONDS` apart at most, of similar look."""
+    timed = _in_time(records)
     for number, (one, before) in enumerate(timed):
         for other, after in timed[number + 1 : number + 1 + _NEIGHBOURS]:
             if before.camera != after.camera or after.seconds - before.seconds > BURST_SECONDS:

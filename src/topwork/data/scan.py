@@ -9,13 +9,16 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from topwork.data.capture import Capture
 from topwork.data.decode import printable
 from topwork.data.finding import Finding
 from topwork.data.fingerprint import Fingerprint, fingerprint
 from topwork.data.folders import Candidate, walk_files
+from topwork.data.look import Look
+from topwork.data.quarantine import leave_out
 from topwork.data.scan_index import ScanIndex
 from topwork.data.sniff import EXTENSIONS, HEAD_BYTES, picture_format
 from topwork.data.sources import Listing, list_source
@@ -41,6 +44,8 @@ class ImageRecord:
         bytes: of the file.
         width, height: of the upright picture, in pixels.
         phash: 64-bit perceptual hash.
+        look: light and focus; None if nobody measured them.
+        capture: when and by which camera it was taken; None if the file does not say.
     """
 
     path: str
@@ -52,6 +57,8 @@ class ImageRecord:
     width: int
     height: int
     phash: int
+    look: Look | None = None
+    capture: Capture | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +84,7 @@ _Outcome = Fingerprint | DecodeError | None  # None: not a photo, and nobody sai
 
 
 def scan(source: str | Path, *, workers: int = 2, progress: Progress = silent) -> Scan:
-    """Find and check the photos of a folder, a manifest or a known data set.
+    """Find and check the photos of a folder, a manifest or a known data set, without those in quarantine.
 
     Args:
         source: a folder of class folders; a folder of train, val and test folders of class folders; a CSV or Parquet
@@ -89,6 +96,8 @@ def scan(source: str | Path, *, workers: int = 2, progress: Progress = silent) -
         DataError: if there is nothing to learn from: missing, empty, no class folders, no readable photos, one class.
     """
     listing = list_source(source, progress=progress)
+    candidates, quarantined = leave_out(listing.candidates, listing.root)
+    listing = replace(listing, candidates=candidates, findings=(*listing.findings, *quarantined))
     index = ScanIndex(listing.root)
     outcomes: list[_Outcome] = []
     progress.step("scan", 0, len(listing.candidates))
@@ -166,10 +175,10 @@ def _gather(listing: Listing, outcomes: Sequence[_Outcome]) -> Scan:
     odd: dict[str, list[str]] = {}
     for candidate, outcome in zip(listing.candidates, outcomes, strict=True):
         if isinstance(outcome, Fingerprint):
-            facts = asdict(outcome)
-            for note in facts.pop("warnings"):
+            facts = {name: value for name, value in vars(outcome).items() if name != "warnings"}
+            for note in outcome.warnings:
                 odd.setdefault(note, []).append(candidate.path)
-            records.append(ImageRecord(**asdict(candidate), **facts))
+            records.append(ImageRecord(**vars(candidate), **facts))
         elif outcome is None:
             others.append(candidate.path)
         else:

@@ -17,13 +17,15 @@ import PIL
 
 from topwork.atomic import write_bytes
 from topwork.cachedir import cache_folder
+from topwork.data.capture import Capture
 from topwork.data.decode import DECODE_VERSION
 from topwork.data.fingerprint import Fingerprint
+from topwork.data.look import Look
 from topwork.digest import digest
 
 __all__ = ["ScanIndex"]
 
-_FORMAT = [1, DECODE_VERSION, PIL.__version__]
+_FORMAT = [2, DECODE_VERSION, PIL.__version__]
 # A file that changed so recently may change again within the same tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
 
@@ -77,12 +79,17 @@ def _stamp(status: os.stat_result) -> list[int]:
 
 def _restored(facts: Any) -> Fingerprint | None:
     try:
-        known = Fingerprint(**{**facts, "warnings": tuple(facts["warnings"])})
+        capture = Capture(**facts["capture"]) if facts["capture"] is not None else None
+        objects = {"warnings": tuple(facts["warnings"]), "look": Look(**facts["look"]), "capture": capture}
+        known = Fingerprint(**{**facts, **objects})
     except (TypeError, KeyError):
         return None
     numbers = (known.bytes, known.width, known.height, known.phash)
-    texts = (known.sha256, *known.warnings)
+    taken = known.capture or Capture("", 0.0)
+    measured = (known.look.mean, known.look.low, known.look.high, known.look.sharpness, taken.seconds)
+    texts = (known.sha256, known.look.mode, taken.camera, *known.warnings)
     intact = all(type(number) is int for number in numbers) and all(isinstance(text, str) for text in texts)
+    intact = intact and all(isinstance(value, float) for value in measured)
     return known if intact and len(known.sha256) == 64 else None
 
 

@@ -47,6 +47,9 @@ def list_source(source: str | Path, *, progress: Progress = silent) -> Listing:
     path = Path(os.path.realpath(path))
     if path.is_dir():
         files = walk_files(path)
+        if files.unnamed:  # a whole class would be gone, and a model would be called after what is left
+            what = f"The name of the folder {files.unnamed[0]} must be UTF-8, since folders name the classes."
+            raise DataError(what, fix="rename it.")
         candidates, findings = label_by_folder(path, files.paths)
         found = (*files.findings, *findings)
         title = name or printable(path.name) or "photos"

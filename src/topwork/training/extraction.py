@@ -119,6 +119,14 @@ class Extractor:
         lacking = sorted({position for store in stores for position in store.missing(names)})
         return [unique[names[position]] for position in lacking]
 
+    def cached_features(self, items: Sequence[Item]) -> Store | None:
+        """The store of pooled clean features if it holds every item; else None, and nothing was opened or run."""
+        facts = self._facts or remembered_facts(self.request, self.engine, folder=self.folder)
+        if facts is None:
+            return None
+        store = self.cache.open(self._key("pooled", facts, augment=None))
+        return None if store.missing([(item.sha256, item.view) for item in items]) else store
+
     def facts(self, items: Sequence[Item]) -> TrunkFacts:
         """What runs the trunk: remembered from an earlier run, else found out now."""
         if self._facts is None and not self._has_trunk:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topwork.atomic import write_text
-from topwork.data.duplicates import duplicate_findings
+from topwork.data.audit import audit
 from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
@@ -136,7 +136,7 @@ def fit(
         started = now()
         run.write_recipe(chosen)
         manifest.write_csv(run.manifest_file)
-        findings = [*found.findings, *duplicate_findings(found.records)]
+        findings = audit(found)
         run.write_findings([finding.to_json() for finding in findings])
         _tell(found, manifest, findings=len(findings), progress=progress)
         outcome = fit_manifest(chosen, manifest, watch=watch, run=run, budget=budget, progress=progress)
