@@ -121,10 +121,10 @@ class Extractor:
 
     def cached_features(self, items: Sequence[Item]) -> Store | None:
         """The store of pooled clean features if it holds every item; else None, and nothing was opened or run."""
-        facts = self._facts or remembered_facts(self.request, self.engine, folder=self.folder)
-        if facts is None:
+        self._facts = self._facts or remembered_facts(self.request, self.engine, folder=self.folder)
+        if self._facts is None:
             return None
-        store = self.cache.open(self._key("pooled", facts, augment=None))
+        store = self.cache.open(self._keys(items, augment=None, activations=False)["pooled"])
         return None if store.missing([(item.sha256, item.view) for item in items]) else store
 
     def facts(self, items: Sequence[Item]) -> TrunkFacts:

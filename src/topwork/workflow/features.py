@@ -30,6 +30,8 @@ def clean_features(found: Scan, *, recipe: Recipe, progress: Progress) -> npt.ND
     items = [Item(path=found.root / record.path, sha256=record.sha256) for record in found.records]
     store = extractor_for(recipe, Network(recipe.backbone, recipe.data), progress=progress).cached_features(items)
     if store is None:
-        extractor = extractor_for(recipe, network_for(recipe), progress=progress)
+        network = network_for(recipe)
+        network.features = True  # a recipe that trains everything from the start wants none
+        extractor = extractor_for(recipe, network, progress=progress)
         store, _ = extractor.extract(items, augment=None, activations=extractor.request.cut is not None)
     return store.read([(item.sha256, item.view) for item in items])
