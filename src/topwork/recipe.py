@@ -180,10 +180,17 @@ class Phase(_Choice):
 
 
 class LossChoice(_Choice):
-    """Cross-entropy, smoothed, and what is done about unequal classes."""
+    """Cross-entropy, smoothed, and what is done about unequal classes.
+
+    Args:
+        label_smoothing: share of the target that is spread over all classes.
+        imbalance: `weights` (rare classes count more), `sampler` (they are drawn more), `focal` (hard photos count
+            more), `logit-adjust` (learns beside the classes' shares), or `auto`: whichever gives a head on cached
+            features the highest validation macro-F1.
+    """
 
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    imbalance: Literal["none", "weights", "sampler", "focal", "logit-adjust"] = "none"
+    imbalance: Literal["none", "weights", "sampler", "focal", "logit-adjust", "auto"] = "none"
 
 
 class StopChoice(_Choice):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from topwork.recipe import LossChoice
 from topwork.training import solver as module
+from topwork.training.loss import FOCUS, class_weights, logit_shift, make_loss
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
 
 IDENTITY = (np.zeros(6), np.ones(6))
@@ -171,3 +173,49 @@ def test_stronger_l2_gives_smaller_weights() -> None:
     data = problem()
     norms = [np.linalg.norm(solve_head(data, IDENTITY, classes=4, l2=l2).weight) for l2 in L2_PATH]
     assert norms == sorted(norms)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("imbalance", ["none", "weights", "focal", "logit-adjust"])
+def test_losses_and_gradients_are_those_of_the_stepwise_loss(imbalance: str, smoothing: float) -> None:
+    """The oracle is torch's own derivative of `make_loss`."""
+    import torch
+
+    plain, random = problem(weighted=False), np.random.default_rng(3)
+    counts = np.bincount(plain.labels, minlength=4)
+    data = Rows(
+        features=plain.features,
+        rows=plain.rows,
+        labels=plain.labels,
+        weights=class_weights(counts)[plain.labels] if imbalance == "weights" else plain.weights,
+        shift=logit_shift(counts) if imbalance == "logit-adjust" else None,
+        focus=FOCUS if imbalance == "focal" else 0.0,
+    )
+    weight, bias = random.normal(size=(4, 6)), random.normal(size=4)
+    loss, by_weight, by_bias = module._cross_entropy(data, weight, bias=bias, smoothing=smoothing)
+    w, b = (torch.tensor(each, dtype=torch.float32, requires_grad=True) for each in (weight, bias))
+    choice = LossChoice.model_validate({"imbalance": imbalance, "label_smoothing": smoothing})
+    targets = torch.eye(4)[torch.from_numpy(data.labels)]
+    expected = make_loss(choice, counts)(torch.from_numpy(data.features[data.rows]) @ w.T + b, targets)
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    np.testing.assert_allclose(by_weight, w.grad, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(by_bias, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_rare_class_is_found_more_often_when_it_is_asked_for() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [300, 20])
+    features = (random.normal(size=(320, 6)) + 0.5 * labels[:, None]).astype(np.float32)
+    counts, ones = np.bincount(labels), np.ones(320)
+    ways: dict[str, dict[str, object]] = {
+        "none": {"weights": ones},
+        "weights": {"weights": class_weights(counts)[labels]},
+        "logit-adjust": {"weights": ones, "shift": logit_shift(counts)},
+    }
+    recall = {}
+    for name, way in ways.items():
+        data = Rows(features=features, rows=np.arange(320), labels=labels, **way)  # type: ignore[arg-type]
+        head = solve_head(data, IDENTITY, classes=2, l2=0.01)
+        recall[name] = (head.logits(features).argmax(axis=1)[labels == 1] == 1).mean()
+    assert recall["none"] < 0.5 < min(recall["weights"], recall["logit-adjust"])

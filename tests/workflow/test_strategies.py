@@ -13,7 +13,8 @@ from topwork.data.split import split
 from topwork.errors import RecipeError
 from topwork.models.backbone import create_backbone
 from topwork.models.weights import state_digest
-from topwork.recipe import load_recipe
+from topwork.recipe import load_recipe, split_shares
+from topwork.training.imbalance import CANDIDATES
 from topwork.workflow.fit import Outcome, fit_manifest
 
 Fitted = Callable[..., Outcome]
@@ -69,3 +70,35 @@ def test_phase_1_trains_on_the_views_that_were_asked_for(fitted: Fitted) -> None
     assert logits["auto"] == logits["augmented"] != logits["clean"]
     with pytest.raises(RecipeError, match="caches none"):
         fitted(*head, "phase1.views=augmented", "data.views=fresh")
+
+
+def test_auto_takes_what_the_validation_part_likes_best_and_says_what_it_costs(fitted: Fitted) -> None:
+    outcome = fitted("loss.imbalance=auto", "phase2.epochs=0", "head.hidden=[8]", "phase1.optimizer=sgd")
+    weighed = outcome.weighed
+    assert weighed is not None
+    assert tuple(candidate.imbalance for candidate in weighed.candidates) == CANDIDATES
+    assert weighed.chosen.macro_f1 == max(candidate.macro_f1 for candidate in weighed.candidates)
+    assert weighed.to_json()["calibration_cost"] == pytest.approx(weighed.chosen.ece - weighed.candidates[0].ece)
+    assert f"n={weighed.photos}" in str(weighed)
+    assert outcome.recipe.loss.imbalance == "auto"  # the recipe says what was asked, the record what came of it
+    named = fitted(
+        f"loss.imbalance={weighed.chosen.imbalance}", "phase2.epochs=0", "head.hidden=[8]", "phase1.optimizer=sgd"
+    )
+    assert named.predictions["test"].logits.tolist() == outcome.predictions["test"].logits.tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        (("phase1.train=none", "phase2.train=all"), "cached features"),
+        (("data.split=80/0/20",), "a validation part"),
+    ],
+)
+def test_auto_needs_features_and_a_validation_part(
+    drawn_photos: Path, tiny: tuple[str, ...], settings: tuple[str, ...], lacking: str
+) -> None:
+    recipe = load_recipe("default", [*tiny, "loss.imbalance=auto", *settings])
+    manifest = split(scan(drawn_photos), shares=split_shares(recipe.data.split), seed=0)
+    with pytest.raises(RecipeError, match=lacking) as caught:
+        fit_manifest(recipe, manifest)
+    assert "logit-adjust" in caught.value.fix

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 
 from topwork.recipe import LossChoice
 
-__all__ = ["Loss", "make_loss", "sampling_weights"]
+__all__ = ["FOCUS", "Loss", "class_weights", "logit_shift", "make_loss", "sampling_weights"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits (N,K), target probabilities (N,K)) -> mean loss, a scalar."""
 
-_FOCUS = 2.0  # gamma of the focal loss; the paper's default
+FOCUS = 2.0
+"""Gamma of the focal loss; the paper's default."""
 
 
 def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
@@ -26,15 +27,17 @@ def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
     * `focal`: each photo counts with (1 - p_true) ** 2. Source: T.-Y. Lin et al. (2017), arXiv:1708.02002.
     * `logit-adjust`: log class frequencies are added to the logits in training only.
       Source: A. K. Menon et al. (2021), arXiv:2007.07314.
-    * `none`, `sampler`: plain; the sampler changes which photos are drawn, see `sampling_weights`.
+    * `none`, `sampler`: plain; the sampler changes which photos are drawn, see `sampling_weights`. So is `auto`, which
+      is one of the others by the time anything trains.
 
     Args:
         choice: the recipe's loss section.
         class_counts: (K,) training photos of each class, >= 1.
     """
-    shares = torch.tensor(class_counts / class_counts.sum(), dtype=torch.float32)
-    weights = 1.0 / (len(shares) * shares) if choice.imbalance == "weights" else torch.ones(len(shares))
-    shift = shares.log() if choice.imbalance == "logit-adjust" else torch.zeros(len(shares))
+    known = choice.imbalance == "weights"
+    weights = torch.tensor(class_weights(class_counts) if known else np.ones(len(class_counts)), dtype=torch.float32)
+    known = choice.imbalance == "logit-adjust"
+    shift = torch.tensor(logit_shift(class_counts) if known else np.zeros(len(class_counts)), dtype=torch.float32)
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         smoothed = targets * (1 - choice.label_smoothing) + choice.label_smoothing / targets.shape[1]
@@ -42,10 +45,20 @@ def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
         each = -(smoothed * log_p).sum(1)  # (N,)
         counted = (targets * weights).sum(1)  # (N,)
         if choice.imbalance == "focal":
-            counted = counted * (1 - (targets * log_p.exp()).sum(1)) ** _FOCUS
+            counted = counted * (1 - (targets * log_p.exp()).sum(1)) ** FOCUS
         return (each * counted).mean()
 
     return loss
+
+
+def class_weights(class_counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """N / (K n_k) of each class (K,), whose mean over the photos is 1; counts >= 1."""
+    return np.asarray(class_counts.sum() / (len(class_counts) * class_counts), dtype=np.float64)
+
+
+def logit_shift(class_counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Log of each class's share (K,); counts >= 1."""
+    return np.asarray(np.log(class_counts / class_counts.sum()), dtype=np.float64)
 
 
 def sampling_weights(choice: LossChoice, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:

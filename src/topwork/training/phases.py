@@ -22,7 +22,7 @@ from topwork.training.course import Saved
 from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
 from topwork.training.history import EpochRecord, score
 from topwork.training.loop import Pace, fit_epochs
-from topwork.training.loss import make_loss, sampling_weights
+from topwork.training.loss import FOCUS, class_weights, logit_shift, make_loss, sampling_weights
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
 from topwork.training.task import Task, snapshot
 
@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
     from topwork.models.freeze import FreezePlan
 
-__all__ = ["Labelled", "Parts", "Views", "bf16_pays", "new_head", "predict_rows", "top_task", "train_head"]
+__all__ = [
+    "Labelled",
+    "Parts",
+    "Views",
+    "bf16_pays",
+    "new_head",
+    "predict_rows",
+    "solve_path",
+    "top_task",
+    "train_head",
+]
 
 _BATCH = 256  # rows of one forward pass without gradients
 
@@ -178,7 +188,7 @@ def _solve(
         head.load_state_dict(saved.kept)
         return
     records = []
-    for record in _solve_path(recipe, pooled, parts=parts, head=head):
+    for record in solve_path(recipe, pooled, parts=parts, head=head):
         records.append(record)
         on_epoch(record)
     solved = Saved(phase=1, facts={}, state={}, kept=snapshot(head), kept_epoch=len(records))
@@ -213,7 +223,7 @@ def _head_task(
     )
 
 
-def _solve_path(
+def solve_path(
     recipe: Recipe,
     pooled: Views,
     *,
@@ -255,16 +265,18 @@ def _solve_path(
 
 
 def _rows_of(pooled: Views, parts: Parts, *, recipe: Recipe) -> Rows:
-    train = parts.train
+    train, imbalance = parts.train, recipe.loss.imbalance
     store, views = pooled.training(train)
     weights = np.ones(len(train))
-    if recipe.loss.imbalance in ("weights", "sampler"):
-        weights = (len(train) / (len(parts.classes) * parts.counts))[train.labels]
+    if imbalance in ("weights", "sampler"):  # drawing classes equally is weighting them, in expectation
+        weights = class_weights(parts.counts)[train.labels]
     return Rows(
         features=store.mapped(),
         rows=np.concatenate(views),
         labels=np.tile(train.labels, len(views)),
         weights=np.tile(weights, len(views)),
+        shift=logit_shift(parts.counts) if imbalance == "logit-adjust" else None,
+        focus=FOCUS if imbalance == "focal" else 0.0,
     )
 
 

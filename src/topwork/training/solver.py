@@ -29,12 +29,16 @@ class Rows:
         rows: (N,) row numbers, repeats allowed.
         labels: (N,) in [0, K).
         weights: (N,) >= 0, mean 1.
+        shift: (K,) added to the logits while learning, or None; see `logit_shift`.
+        focus: each row counts with (1 - p_true) ** focus as well; 0 for plain cross-entropy.
     """
 
     features: npt.NDArray[np.generic]
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     weights: _Floats
+    shift: _Floats | None = None
+    focus: float = 0.0
 
     def chunks(self) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
         """Features as float32, a bounded number at a time, with their place in `labels`."""
@@ -91,7 +95,7 @@ def solve_head(
 ) -> LinearHead:
     """Minimise mean cross-entropy + l2 / 2 times the squared weights over standardised features, by L-BFGS.
 
-    The objective is convex, so the result does not depend on `start`, which only saves iterations.
+    Without focus the objective is convex, so the result does not depend on `start`, which only saves iterations.
 
     Args:
         data: what to learn from.
@@ -136,14 +140,34 @@ def _cross_entropy(data: Rows, weight: _Floats, *, bias: _Floats, smoothing: flo
     loss, by_weight, by_bias = 0.0, np.zeros_like(weight), np.zeros_like(bias)
     narrow = weight.T.astype(np.float32)
     for features, part in data.chunks():
-        logits = (features @ narrow).astype(np.float64) + bias
+        logits = (features @ narrow).astype(np.float64) + (bias if data.shift is None else bias + data.shift)
         logits -= logits.max(axis=1, keepdims=True)
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         target = np.full(log_p.shape, smoothing / k)
         target[np.arange(len(target)), data.labels[part]] += 1 - smoothing
         counted = data.weights[part][:, None] / n
-        loss -= float((target * log_p * counted).sum())
-        residual = (np.exp(log_p) - target) * counted
+        each = -(target * log_p).sum(axis=1, keepdims=True)
+        residual = np.exp(log_p) - target
+        if data.focus:
+            each, residual = _focused(each, residual, log_p=log_p, labels=data.labels[part], focus=data.focus)
+        loss += float((each * counted).sum())
+        residual *= counted
         by_weight += residual.T.astype(np.float32) @ features
         by_bias += residual.sum(axis=0)
     return loss, by_weight, by_bias
+
+
+def _focused(
+    each: _Floats, residual: _Floats, *, log_p: _Floats, labels: npt.NDArray[np.int64], focus: float
+) -> tuple[_Floats, _Floats]:
+    """Losses (n,1) and their gradients (n,K) by the logits, times (1 - q)^focus, where q is the true class's share.
+
+    d/dz (1 - q)^f L = (1 - q)^f dL/dz - f (1 - q)^(f - 1) q (onehot - p) L
+    """
+    p, rows = np.exp(log_p), np.arange(len(labels))
+    q = p[rows, labels][:, None]
+    towards = -p
+    towards[rows, labels] += 1.0
+    factor = (1.0 - q) ** focus
+    slope = focus * (1.0 - q) ** (focus - 1) * q
+    return each * factor, residual * factor - slope * towards * each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from topwork.measures.calibration import fit_temperature
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
+from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
 from topwork.workflow.pacing import Budget, WatchedProgress
 from topwork.workflow.planning import Paced, plan_fit
@@ -93,6 +94,7 @@ class Outcome:
     extractor: Extractor
     network: Network
     paced: Paced | None = None
+    weighed: ImbalanceChoice | None = None
 
     @property
     def predictions(self) -> dict[str, Predictions]:
@@ -192,6 +194,11 @@ def fit_manifest(
     for number, plan in network.plans.items():
         progress.say(f"Phase {number}: {plan}.")
     experiment = _experiment(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
+    weighed = None
+    if recipe.loss.imbalance == "auto":
+        weighed = choose_imbalance(recipe, experiment.pooled, parts=experiment.parts)
+        progress.say(f"{weighed}.")
+        experiment = replace(experiment, recipe=recipe.replace({"loss.imbalance": weighed.chosen.imbalance}))
     trained = train(experiment, on_epoch=_epoch_log(recipe, run, progress=progress), on_phase=watch.stage)
     val = trained.predictions.get("val")
     temperature = fit_temperature(val) if val is not None else 1.0
@@ -202,6 +209,7 @@ def fit_manifest(
         extractor=extractor,
         network=network,
         paced=paced,
+        weighed=weighed,
     )
 
 
@@ -350,6 +358,7 @@ def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest) -> dict[
         "cache": {"computed": extractor.work.computed, "cached": extractor.work.cached},
         "plan": "; then ".join(map(str, outcome.network.plans.values())) or "train the head",
         "temperature": outcome.temperature,
+        **({"imbalance": outcome.weighed.to_json()} if outcome.weighed else {}),
         "digests": {
             "manifest": digest([[row.sha256, row.label, row.split] for row in manifest.rows]),
             "recipe": digest(recipe.to_toml()),
