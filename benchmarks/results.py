@@ -43,7 +43,7 @@ class Spread:
 
     Example:
         >>> print(Spread.of([5.0, 4.0, 9.0]))
-        5.00 (4.00 to 9.00, 3 repeats)
+        5.00 (4.00 to 9.00)
     """
 
     median: float
@@ -64,7 +64,7 @@ class Spread:
 
     def __str__(self) -> str:
         middle, low, high = (_short(value) for value in (self.median, self.low, self.high))
-        return f"{middle} ({low} to {high}, {self.repeats} repeats)"
+        return middle if self.repeats == 1 else f"{middle} ({low} to {high})"
 
     def to_json(self) -> dict[str, float]:
         """`{"median", "low", "high", "repeats"}`."""

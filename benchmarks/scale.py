@@ -149,7 +149,7 @@ def section_of(found: list[dict[str, Any]], settings: list[str]) -> tuple[Sectio
             f"A further photo costs {slopes:.2f} times as many seconds at the largest size as at the smallest (law: at "
             f"most {SLOPE}); the largest needs {growth:.2f} times the memory of the smallest (law: at most {GROWTH}): "
             f"{'both hold' if holds else 'NOT both hold'}.",
-            "Peak memory: anonymous pages of the process and its children, four looks a second. Cached file pages are "
+            "Peak memory: anonymous and shared pages of the process tree, four looks a second. Cached file pages are "
             "the memory map's; the system drops them when it needs room.",
             f"One run a size, empty cache; settings {' '.join(settings)}.",
         ],

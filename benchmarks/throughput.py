@@ -117,7 +117,7 @@ def section_of(stages: Sequence[Stage], repeats: Sequence[Mapping[str, Any]], be
     found = {stage.name: figures(stage, repeats) for stage in stages}
     columns = ("topwork", "ceiling", "of ceiling", "PyTorch", "ratio")
     limits = {name: Spread.of([repeat["limits"][name] for repeat in repeats]) for name in repeats[0]["limits"]}
-    peaks = ", ".join(f"{n} {s.median / 1e9:.0f} thousand million/s" for n, s in limits.items() if n.startswith("peak"))
+    peaks = ", ".join(f"{n} {s.median / 1e9:.0f} GMAC/s" for n, s in limits.items() if n.startswith("peak"))
     return Section(
         name="throughput",
         title=f"Throughput: images a second, efficientnet_lite0 at {bench.request.spec.size} px, n={len(bench.items)}",
@@ -131,7 +131,7 @@ def section_of(stages: Sequence[Stage], repeats: Sequence[Mapping[str, Any]], be
             f"threads on both sides; torch {torch.__version__}, OpenVINO {openvino.__version__}.",
             "Ceilings: decode: JPEG decoding alone, without resizing; trunk: peak matrix product over the network's "
             "multiply-accumulates; pipeline: 1/(1/decode + 1/trunk); top training: peak over three times the top's.",
-            f"Peak multiply-accumulates, square matrices of {PEAK_SIDE}: {peaks}.",
+            f"Peak, square matrices of {PEAK_SIDE}: {peaks}.",
             "PyTorch: eager, channels-last, f32, batch 32; Pillow in a DataLoader with as many processes. Its top "
             "training runs the frozen blocks each time, since it caches nothing; topwork's reads cached activations, "
             "whose price is the pipeline.",

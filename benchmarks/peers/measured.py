@@ -93,7 +93,7 @@ def row_of(name: str, facts: Mapping[str, Any]) -> list[str]:
         f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] n={accuracy['n']}",
         "" if pair is None else f"{pair['only_this']} : {pair['only_topwork']} photos, p = {pair['p']:.2g}",
         f"{facts['peak_bytes'] / 1e9:.2f} GB",
-        *("none" if rates[phase] is None else f"{rates[phase]:.0f}" for phase in PHASES),
+        *("none" if rates[phase] is None else f"{rates[phase]:.3g}" for phase in PHASES),
     ]
 
 
