@@ -69,7 +69,7 @@ class DataChoice(_Choice):
         image_size: side of the input in pixels; None takes the backbone's own.
         crop: share of the short side that the centre crop keeps; None takes the backbone's own.
         split: shares of train/validation/test in percent.
-        seed: of the split, and of the augmentation.
+        seed: of the split, of random weights, and of all that is drawn in training.
         group_by: rules for what must stay on one side of the split, beside duplicates and bursts: `folder`, `time`,
             `time:SECONDS`, or a regular expression that is searched for in the path; one, or a list.
         augment: random changes of training views.

@@ -42,6 +42,7 @@ def said(skill: Sequence[float], *, seed: int) -> Predictions:
 def facts(kind: str = "recipe", *, seedless: bool = False, train: float = 0.99) -> ModelFacts:
     return ModelFacts(
         kind=kind,
+        frozen=seedless,
         seedless=seedless,
         seconds=12.0,
         trunk_seconds=3.0,

@@ -12,7 +12,10 @@ import topwork
 from topwork.cli.app import run as command
 from topwork.errors import TopworkError
 from topwork.measures.predictions import read_predictions_csv
+from topwork.models.backbone import Backbone
+from topwork.recipe import load_recipe
 from topwork.workflow.compare import Comparison
+from topwork.workflow.rounds import Entry
 
 TINY = """
 [data]
@@ -58,18 +61,51 @@ def test_the_ladder_is_always_there_and_every_photo_is_judged_once(compared: Com
 def test_the_probe_joins_where_no_recipe_is_one(drawn_photos: Path, recipes: list[Path], tmp_path: Path) -> None:
     found = topwork.compare(drawn_photos, recipes[1:], to=tmp_path / "c", folds=2, seeds=1)
     assert list(found.ranking.scores)[-1] == "probe"
-    assert found.facts["probe"].seedless
+    assert found.facts["probe"].frozen
     assert any("one seed" in sentence for sentence in found.verdict)
 
 
 def test_only_what_chance_decides_is_repeated(compared: Comparison) -> None:
     assert {name: scores.seeds for name, scores in compared.ranking.scores.items()} == {
-        "frozen": 1,
+        "frozen": 2,  # its random trunk is drawn anew
         "tuned": 2,
         "majority class": 1,
         "colour histogram": 1,
         "nearest neighbours": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "frozen", "seedless"),
+    [
+        ([], False, False),
+        (["phase2.epochs=0"], True, True),
+        (["phase2.train=none"], True, True),
+        (["phase2.epochs=0", "phase1.optimizer=adamw"], True, False),
+        (["phase2.epochs=0", "data.views=fixed:2"], True, False),
+        (["phase2.epochs=0", "backbone.weights=none"], True, False),
+    ],
+)
+def test_what_chance_can_touch(settings: list[str], frozen: bool, seedless: bool) -> None:
+    entry = Entry(name="x", recipe=load_recipe("default", settings))
+    assert (entry.frozen, entry.seedless) == (frozen, seedless)
+
+
+def test_random_weights_follow_the_seed_and_so_does_their_name() -> None:
+    import torch
+
+    from topwork.models.backbone import create_backbone
+    from topwork.models.probe import backbone_identity
+
+    def made(seed: int) -> Backbone:
+        return create_backbone("test_efficientnet", weights="none", image_size=64, seed=seed)
+
+    first, again, other = made(0), made(0), made(1)
+    x = torch.ones(1, 3, 64, 64)
+    assert torch.equal(first(x), again(x))
+    assert not torch.equal(first(x), other(x))
+    assert first.identity == again.identity != other.identity
+    assert other.identity == backbone_identity("test_efficientnet", "none", image_size=64, seed=1)
 
 
 def test_seeds_train_anew_on_the_same_folds(compared: Comparison) -> None:

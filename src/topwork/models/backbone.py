@@ -39,8 +39,6 @@ __all__ = [
     "rebuild_backbone",
 ]
 
-_RANDOM_SEED = 0  # random weights are part of an experiment: they must come back the same
-
 
 class Backbone(nn.Module):
     """A network without classifier.
@@ -124,16 +122,17 @@ class Backbone(nn.Module):
 
 
 def create_backbone(
-    name: str, *, weights: str = "packaged", image_size: int | None = None, crop: float | None = None
+    name: str, *, weights: str = "packaged", image_size: int | None = None, crop: float | None = None, seed: int = 0
 ) -> Backbone:
     """Build a network and load its weights, strictly.
 
     Args:
         name: `efficientnet_lite0` to `lite4` (timm's `tf_` networks, whose padding fits the published weights),
             one that is trained from scratch (`baseline_cnn`, `resnet9`), or any timm name.
-        weights: `packaged`, `hub`, `none` (random, the same every time), or the path of a safetensors file.
+        weights: `packaged`, `hub`, `none` (random, the same for a seed), or the path of a safetensors file.
         image_size: side in pixels; None takes the weights' own.
         crop: share of the short side that the centre crop keeps; None takes the weights' own.
+        seed: of random weights; others do not depend on it.
 
     Returns:
         The backbone in evaluation mode on the CPU.
@@ -146,7 +145,7 @@ def create_backbone(
     if source.kind == "hub":
         source = locate(source)
     spec = source_spec(source, default_spec(name), image_size=image_size, crop=crop)
-    network = _create_network(source, spec)
+    network = _create_network(source, spec, seed=seed)
     if source.kind != "none":
         _load(network, source)
     network.eval()
@@ -156,7 +155,7 @@ def create_backbone(
         name=name,
         spec=spec,
         provenance=_provenance(network, source, spec=spec),
-        identity=source_identity(source, spec),
+        identity=source_identity(source, spec, seed=seed),
     )
     if spec.size != default_spec(name).size:
         _check_size(backbone)
@@ -254,12 +253,13 @@ def _config(name: str) -> Any:
         ) from None
 
 
-def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
+def _create_network(source: WeightsSource, spec: InputSpec, *, seed: int = 0) -> nn.Module:
     padding = source.metadata.padding
     try:
-        network = _first_accepted(source.name, spec, options={})
+        network = _first_accepted(source.name, spec, options={}, seed=seed)
         if padding is not None and padding != _padding(network):
-            network = _first_accepted(source.name, spec, options={"pad_type": "same" if padding == "same" else ""})
+            options = {"pad_type": "same" if padding == "same" else ""}
+            network = _first_accepted(source.name, spec, options=options, seed=seed)
     except TypeError as error:
         if "pad_type" in str(error):
             raise WeightsError(
@@ -276,32 +276,32 @@ def _create_network(source: WeightsSource, spec: InputSpec) -> nn.Module:
     return network
 
 
-def _first_accepted(name: str, spec: InputSpec, *, options: dict[str, Any]) -> nn.Module:
+def _first_accepted(name: str, spec: InputSpec, *, options: dict[str, Any], seed: int) -> nn.Module:
     """The network with its picture size fixed, in the way that its family knows."""
     if name in ZOO:
-        with _fixed_start():
+        with _start(seed):
             network: nn.Module = zoo_network(name, spec.size)
         return network
     if not _config(name).fixed_input_size:
-        return _drawn(name, options)
+        return _drawn(name, options, seed=seed)
     sized = options | {"img_size": spec.size}
     # A position embedding of any size would be resized by an op that does not convert.
     with contextlib.suppress(TypeError):
-        return _drawn(name, sized | {"dynamic_img_size": False})
-    return _drawn(name, sized)
+        return _drawn(name, sized | {"dynamic_img_size": False}, seed=seed)
+    return _drawn(name, sized, seed=seed)
 
 
-def _drawn(name: str, options: dict[str, Any]) -> nn.Module:
-    """The network with random weights, the same every time."""
-    with _fixed_start():
+def _drawn(name: str, options: dict[str, Any], *, seed: int) -> nn.Module:
+    """The network with random weights, the same for a seed."""
+    with _start(seed):
         network: nn.Module = timm.create_model(_timm_name(name), num_classes=0, **options)
     return network
 
 
 @contextlib.contextmanager
-def _fixed_start() -> Iterator[None]:
+def _start(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_RANDOM_SEED)
+        torch.manual_seed(seed)
         yield
 
 

@@ -33,9 +33,11 @@ def source_spec(source: WeightsSource, default: InputSpec, *, image_size: int | 
     return dataclasses.replace(base, **{key: value for key, value in stated.items() if value is not None})
 
 
-def source_identity(source: WeightsSource, spec: InputSpec) -> str:
-    """Digest of name, weights, padding, eps and input."""
+def source_identity(source: WeightsSource, spec: InputSpec, *, seed: int = 0) -> str:
+    """Digest of name, weights (the seed of random ones), padding, eps and input."""
     carried = source.metadata
     # Random weights depend on how timm and torch initialise; the numbers of a file do not.
     drawn_by = [importlib.metadata.version(package) for package in ("timm", "torch")] if source.kind == "none" else []
+    if drawn_by and seed:
+        drawn_by.append(f"seed {seed}")
     return digest(_VERSION, source.name, source.sha256, drawn_by, carried.padding, carried.bn_eps, spec.to_json())

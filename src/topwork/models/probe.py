@@ -23,7 +23,9 @@ def probe_spec(name: str, weights: str, *, image_size: int | None = None, crop: 
     return _spec(find_weights(name, weights), image_size, crop=crop)
 
 
-def backbone_identity(name: str, weights: str, *, image_size: int | None = None, crop: float | None = None) -> str:
+def backbone_identity(
+    name: str, weights: str, *, image_size: int | None = None, crop: float | None = None, seed: int = 0
+) -> str:
     """Digest of everything that changes a backbone's outputs; equals `create_backbone(...).identity`.
 
     Raises:
@@ -35,7 +37,7 @@ def backbone_identity(name: str, weights: str, *, image_size: int | None = None,
         from topwork.models.backbone import locate  # only timm knows where a network's weights are
 
         source = locate(source)
-    return source_identity(source, _spec(source, image_size, crop=crop))
+    return source_identity(source, _spec(source, image_size, crop=crop), seed=seed)
 
 
 def _spec(source: WeightsSource, image_size: int | None, *, crop: float | None) -> InputSpec:

@@ -23,6 +23,7 @@ class ModelFacts:
 
     Args:
         kind: `recipe` or `baseline`.
+        frozen: whether nothing below the head trains.
         seedless: whether no seed can change it.
         seconds: mean wall time of a fit.
         trunk_seconds: the part of it in which a frozen trunk computed what no cache held.
@@ -33,6 +34,7 @@ class ModelFacts:
     """
 
     kind: str
+    frozen: bool
     seedless: bool
     seconds: float
     trunk_seconds: float
@@ -137,8 +139,8 @@ def _contrast_sentence(contrast: Contrast) -> str:
 
 def _fine_tuning(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> list[str]:
     """Whether any recipe is better than the best model without fine-tuning."""
-    fixed = [name for name, model in facts.items() if model.seedless]
-    tuned = [name for name, model in facts.items() if not model.seedless]
+    fixed = [name for name, model in facts.items() if model.frozen]
+    tuned = [name for name, model in facts.items() if not model.frozen]
     if not fixed or not tuned:
         return []
     accuracy = {name: ranking.scores[name].accuracy.value for name in ranking.scores}

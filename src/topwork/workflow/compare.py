@@ -244,6 +244,7 @@ def _facts(entry: Entry, by_seed: Mapping[int, Sequence[Round]]) -> ModelFacts:
     kept = rounds[0]
     return ModelFacts(
         kind=entry.kind,
+        frozen=entry.kind == "baseline" or entry.frozen,
         seedless=entry.seedless,
         seconds=float(np.mean([each["seconds"] for each in rounds])),
         trunk_seconds=float(np.mean([each["trunk_seconds"] for each in rounds])),

@@ -71,7 +71,7 @@ def _is_probe(recipe: Recipe, probe: Recipe) -> bool:
         probe.data.crop,
     )
     solved: Phase = recipe.phase1
-    return same and Entry(name="", recipe=recipe).seedless and not recipe.head.hidden and solved.weight_decay is None
+    return same and Entry(name="", recipe=recipe).probes and not recipe.head.hidden and solved.weight_decay is None
 
 
 class Ladder:

@@ -45,7 +45,7 @@ class Network:
 
     Args:
         choice: which network and weights.
-        data: gives image size and crop.
+        data: gives image size and crop, and the seed of random weights.
         plan: what trains in phase 2, or None if only the head does.
         first_plan: the same of phase 1.
         features: whether phase 1 trains a head on pooled features.
@@ -64,7 +64,11 @@ class Network:
             from topwork.models.backbone import create_backbone
 
             self._built = create_backbone(
-                self.choice.name, weights=self.choice.weights, image_size=self.data.image_size, crop=self.data.crop
+                self.choice.name,
+                weights=self.choice.weights,
+                image_size=self.data.image_size,
+                crop=self.data.crop,
+                seed=self.data.seed,
             )
         return self._built
 
@@ -84,7 +88,7 @@ class Network:
         name, weights = self.choice.name, self.choice.weights
         given: Any = {"image_size": self.data.image_size, "crop": self.data.crop}
         return TrunkRequest(
-            identity=backbone_identity(name, weights, **given),
+            identity=backbone_identity(name, weights, seed=self.data.seed, **given),
             build=self.build,
             cut=self.cut,
             spec=probe_spec(name, weights, **given),

@@ -45,14 +45,23 @@ class Entry:
     kind: Literal["recipe", "baseline"] = "recipe"
 
     @property
-    def seedless(self) -> bool:
-        """Whether no seed can change its predictions: a convex problem on views that are not drawn."""
+    def frozen(self) -> bool:
+        """Whether nothing below the head trains."""
+        phases = (self.recipe.phase1, self.recipe.phase2)
+        return all(not phase.epochs or phase.train in ("head", "none") for phase in phases)
+
+    @property
+    def probes(self) -> bool:
+        """Whether it solves a linear head, a convex problem, on clean views of frozen features."""
         recipe = self.recipe
-        solved = recipe.phase1.optimizer == "lbfgs" and (
-            not recipe.phase2.epochs or recipe.phase2.train in ("none", "head")
-        )
-        drawn = recipe.data.views.startswith("fixed:") and recipe.data.views != "fixed:0"
-        return self.kind == "baseline" or (solved and not drawn)
+        augmented = recipe.data.views.startswith("fixed:") and recipe.data.views != "fixed:0"
+        solved = recipe.phase1.optimizer == "lbfgs" and (not recipe.phase2.epochs or recipe.phase2.train == "none")
+        return self.frozen and solved and not augmented
+
+    @property
+    def seedless(self) -> bool:
+        """Whether no seed can change its predictions: a convex problem on features that are not random."""
+        return self.kind == "baseline" or (self.probes and self.recipe.backbone.weights != "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +88,7 @@ class RoundPlan:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe with this round's seed: of initialisation, order of photos, augmentation, dropout and mixing."""
+        """The recipe with this round's seed: of random weights, order of photos, augmentation, dropout and mixing."""
         return self.entry.recipe.replace({"data.seed": self.entry.recipe.data.seed + self.seed})
 
     @property
