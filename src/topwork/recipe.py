@@ -75,6 +75,7 @@ class DataChoice(_Choice):
         augment: random changes of training views.
         views: `fixed:K` caches K augmented views of every photo, `fresh` draws new ones every epoch,
             `auto` forecasts time and disk and picks; `fixed:0` trains on the clean view only.
+        mirror: judge every photo together with its mirror image, here and wherever the model is used.
     """
 
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
@@ -84,6 +85,7 @@ class DataChoice(_Choice):
     group_by: tuple[str, ...] = ()
     augment: Augment = Augment()
     views: str = "auto"
+    mirror: bool = False
 
     @field_validator("split")
     @classmethod
@@ -128,8 +130,17 @@ class BackboneChoice(_Choice):
 
 
 class HeadChoice(_Choice):
-    """The new classifier on top: pooled features -> hidden layers -> one logit a class."""
+    """The new classifier on top: pooled features -> hidden layers -> one logit a class.
 
+    Args:
+        kind: `kernel` compares a photo with stored training photos; it is solved in closed form, and where phase 2
+            trains what is below it, a linear head leads that phase and the kernel is solved on its result.
+        landmarks: most training photos that a kernel stores.
+        hidden, dropout, batchnorm: of a linear head.
+    """
+
+    kind: Literal["linear", "kernel"] = "linear"
+    landmarks: Annotated[int, Field(ge=2, le=16_384)] = 4096
     hidden: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = ()
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     batchnorm: bool = False
@@ -216,12 +227,21 @@ class EngineChoice(_Choice):
 class Recipe(_Choice):
     """Every choice of one experiment."""
 
-    data: DataChoice = DataChoice()
+    data: DataChoice = DataChoice(mirror=True)
     backbone: BackboneChoice = BackboneChoice()
-    head: HeadChoice = HeadChoice()
+    head: HeadChoice = HeadChoice(kind="kernel")
     phase1: Phase = Phase(optimizer="lbfgs")
     phase2: Phase = Phase(
-        train="top-2 blocks", epochs=8, lr=1e-3, weight_decay=0.05, clip_norm=1.0, layer_decay=0.7, ema=0.99
+        train="top-3 blocks",
+        epochs=6,
+        batch_size=32,
+        lr=7e-4,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup=0.2,
+        clip_norm=5.0,
+        layer_decay=0.6,
+        ema=0.99,
     )
     loss: LossChoice = LossChoice(label_smoothing=0.1)
     stop: StopChoice = StopChoice()

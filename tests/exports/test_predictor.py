@@ -46,6 +46,22 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A kernel head, and photos judged with their mirror images."""
+    torch.manual_seed(4)
+    backbone = create_backbone("test_efficientnet", weights="none", image_size=64)
+    head = HeadChoice(kind="kernel", landmarks=6)
+    classifier = Classifier(backbone, build_head(head, width=backbone.width, classes=3), mirror=True)
+    classifier.head.get_buffer("landmarks").copy_(torch.randn(6, backbone.width) / 30)
+    facts = BundleFacts(
+        classes=CLASSES, head=head, temperature=TEMPERATURE, precision="f32", plan="", recipe={}, provenance={}
+    )
+    folder = tmp_path_factory.mktemp("mirrored") / "model"
+    write_bundle(folder, classifier, facts=facts)
+    return read_bundle(folder)
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     files = [folder / f"{number}.png" for number in range(9)]
@@ -146,7 +162,12 @@ def test_an_endless_stream_is_answered_as_it_comes(bundle: Bundle, photos: list[
 
 
 @pytest.mark.slow
-def test_openvino_answers_like_pytorch_and_is_found_again(bundle: Bundle, photos: list[Path]) -> None:
+@pytest.mark.parametrize("model", ["bundle", "mirrored"])
+def test_openvino_answers_like_pytorch_and_is_found_again(
+    model: str, photos: list[Path], request: pytest.FixtureRequest
+) -> None:
+    bundle: Bundle = request.getfixturevalue(model)
+    assert bundle.classifier.mirror == (model == "mirrored")
     plain = list(Predictor.load(bundle, engine="torch").predict(photos))
     compiled = list(Predictor.load(bundle, engine="openvino").predict(photos))
     again = Predictor.load(bundle.folder)  # auto takes what was compiled before

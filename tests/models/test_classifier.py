@@ -58,6 +58,15 @@ def test_logits_from_every_cut_are_the_networks(name: str) -> None:
 
 
 @torch.no_grad()
+def test_a_picture_and_its_mirror_image_are_judged_alike() -> None:
+    plain, images = tiny("test_efficientnet"), pictures()
+    mirrored = Classifier(plain.backbone, plain.head, mirror=True).eval()
+    torch.testing.assert_close(mirrored(images), (plain(images) + plain(images.flip(2))) / 2)
+    torch.testing.assert_close(mirrored(images), mirrored(images.flip(2)))
+    assert not torch.allclose(plain(images), plain(images.flip(2)))
+
+
+@torch.no_grad()
 def test_activations_are_channels_last_and_tokens_stay() -> None:
     resnet, vit = tiny("test_resnet").backbone, tiny("test_vit").backbone
     assert normalised_trunk(resnet, 5)(pictures())[0].shape == (3, 2, 2, resnet.width)

@@ -41,7 +41,7 @@ class Item:
     Args:
         path: the file.
         sha256: of the file's bytes when it was scanned; other bytes are refused.
-        view: 0 is the clean evaluation view, 1 and up are augmented.
+        view: 0 is the clean evaluation view; 1 and up are augmented, or without augmentation 1 is the mirror image.
     """
 
     path: Path
@@ -115,7 +115,7 @@ def read_batches(
         spec: the network's input.
         batch: rows of a batch, >= 1; the last batch may be shorter.
         workers: threads, >= 1.
-        augment: how views from 1 up are changed; None reads every view clean.
+        augment: how views from 1 up are changed; None gives the clean view's mirror image.
         seed: of the augmentation.
 
     Raises:
@@ -161,8 +161,10 @@ def _read_photo(photo: _Photo, spec: InputSpec, *, augment: Augment | None, seed
             fix=_AGAIN,
         )
     for item, image in zip(photo.items, photo.images[photo.first :], strict=False):
-        if item.view == 0 or augment is None:
+        if item.view == 0:
             image[:] = evaluation_view(pixels, spec)
+        elif augment is None:
+            image[:] = evaluation_view(pixels, spec)[:, ::-1]
         else:
             image[:] = augmented_view(pixels, spec, augment=augment, seed=view_seed(sha256, item.view, seed=seed))
 

@@ -36,7 +36,7 @@ from topwork.exports.card import (
 )
 from topwork.models.backbone import rebuild_backbone
 from topwork.models.classifier import Classifier
-from topwork.models.head import build_head
+from topwork.models.head import build_head, choice_of
 from topwork.recipe import HeadChoice
 from topwork.spec import InputSpec
 
@@ -134,7 +134,8 @@ def _card(weights: Path, classifier: Classifier, *, facts: BundleFacts) -> Model
             classes=facts.classes,
             backbone=BackboneCard(name=backbone.name, **{key: made[key] for key in keys}),
             input=InputCard(**backbone.spec.to_json()),
-            head=facts.head,
+            head=choice_of(classifier.head, facts.head),
+            mirror=classifier.mirror,
             temperature=facts.temperature,
             precision=facts.precision,
             weights=WeightsCard(sha256=file_sha256(weights), bytes=weights.stat().st_size),
@@ -261,7 +262,8 @@ def _rebuilt(card: ModelCard) -> Classifier:
         backbone = rebuild_backbone(card.backbone.name, card.spec, provenance=card.pretrained, identity=identity)
     except (RecipeError, WeightsError) as error:
         raise BundleError(f"The network of the bundle cannot be built: {error.what}", fix=error.fix) from None
-    return Classifier(backbone, build_head(card.head, width=backbone.width, classes=len(card.classes)))
+    head = build_head(card.head, width=backbone.width, classes=len(card.classes))
+    return Classifier(backbone, head, mirror=card.mirror)
 
 
 def _refused(path: Path, reason: str) -> BundleError:

@@ -81,6 +81,7 @@ class ModelCard(_Part):
         topwork: the version that wrote it.
         classes: in the order of the logits.
         backbone, input, head: what the network is.
+        mirror: whether a picture's logits are the mean of its own and its mirror image's.
         temperature: logits are divided by it before the softmax.
         precision: that the trunk ran in when this model was trained and measured.
         weights: the file beside this one.
@@ -95,6 +96,7 @@ class ModelCard(_Part):
     backbone: BackboneCard
     input: InputCard
     head: HeadChoice
+    mirror: bool = False
     temperature: Annotated[float, Field(gt=0, le=1000)]
     precision: Literal["f32", "bf16"]
     weights: WeightsCard

@@ -168,6 +168,7 @@ class _Compiled:
         self._request = TrunkRequest(identity=backbone.identity, build=lambda: backbone, cut=None, spec=bundle.spec)
         self._choice = EngineChoice(trunk=engine, precision=bundle.card.precision)
         self._head = bundle.classifier.head.eval()
+        self._mirror = bundle.card.mirror
         self._folder = cache_folder() / "engine"
         self._progress = progress
         self._trunk: Any = None
@@ -193,6 +194,7 @@ class _Compiled:
                 sample=images,
                 progress=self._progress,
             )
+        seen = [images, np.ascontiguousarray(images[:, :, ::-1])] if self._mirror else [images]
         with torch.inference_mode():
-            pooled = torch.from_numpy(self._trunk(images).pooled)
-            return np.asarray(self._head(pooled).numpy(), dtype=np.float32)
+            logits = [self._head(torch.from_numpy(self._trunk(view).pooled)).numpy() for view in seen]
+        return np.asarray(np.mean(logits, axis=0), dtype=np.float32)

@@ -38,18 +38,27 @@ class Classifier(nn.Module):
     Args:
         backbone: without classifier.
         head: pooled features (N,D) -> logits (N,K).
+        mirror: whether a picture's logits are the mean of its own and its mirror image's.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, *, mirror: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.mirror = mirror
         self.normalise = Normalise(backbone.spec)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 pictures (N,H,W,3) -> logits (N,K)."""
-        logits: torch.Tensor = self.head(self.backbone(self.normalise(images)))
+        logits: torch.Tensor = self.head(self.features(images))
+        if self.mirror:
+            logits = (logits + self.head(self.features(images.flip(2)))) / 2  # (N,H,W,3): left and right change places
         return logits
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Pictures (N,H,W,3), uint8 or float in [0, 255] -> pooled features (N,D), of these pictures alone."""
+        pooled: torch.Tensor = self.backbone(self.normalise(images))
+        return pooled
 
     def pooled(self, activation: torch.Tensor, cut: int) -> torch.Tensor:
         """The trunk's activation (N,h,w,C) or (N,T,C), any float -> pooled features (N,D)."""

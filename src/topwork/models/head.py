@@ -6,13 +6,16 @@ from collections import OrderedDict
 
 from torch import nn
 
+from topwork.models.kernel_head import KernelHead
 from topwork.recipe import HeadChoice
 
-__all__ = ["build_head"]
+__all__ = ["build_head", "choice_of"]
 
 
-def build_head(choice: HeadChoice, *, width: int, classes: int) -> nn.Sequential:
+def build_head(choice: HeadChoice, *, width: int, classes: int) -> nn.Module:
     """[Linear, BatchNorm if chosen, ReLU] for every hidden layer, then Dropout, then the last Linear, `logits`.
+
+    A head of kind `kernel` is a `KernelHead` instead, without landmarks yet.
 
     Args:
         choice: the recipe's head section.
@@ -31,6 +34,8 @@ def build_head(choice: HeadChoice, *, width: int, classes: int) -> nn.Sequential
     """
     if classes < 2 or width < 1:
         raise ValueError(f"A head must have width >= 1 and classes >= 2. Got width={width}, classes={classes}.")
+    if choice.kind == "kernel":
+        return KernelHead(width, landmarks=choice.landmarks, classes=classes)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, units in enumerate(choice.hidden):
         layers[f"hidden{number}"] = nn.Linear(width, units, bias=not choice.batchnorm)  # BatchNorm brings its own bias
@@ -41,3 +46,10 @@ def build_head(choice: HeadChoice, *, width: int, classes: int) -> nn.Sequential
     layers["dropout"] = nn.Dropout(choice.dropout)
     layers["logits"] = nn.Linear(width, classes)
     return nn.Sequential(layers)
+
+
+def choice_of(head: nn.Module, choice: HeadChoice) -> HeadChoice:
+    """The recipe's choice with what training settled: `build_head` makes a head of this one's shapes from it."""
+    if isinstance(head, KernelHead):
+        return choice.model_copy(update={"landmarks": len(head.landmarks)})
+    return choice.model_copy(update={"kind": "linear"})

@@ -23,6 +23,7 @@ from topwork.measures.intervals import wilson
 from topwork.reports.inputs import judged_part
 from topwork.reports.palette import PALETTE
 from topwork.reports.wording import shortened, visible
+from topwork.training.history import KERNEL_PHASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,8 +143,8 @@ def _training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     for column, (phase, rows) in enumerate(phases.items()):
         _curve(grid[0][column], rows, key="loss")
         _curve(grid[1][column], rows, key="accuracy")
-        grid[0][column].set_title(f"Phase {phase}")
-        grid[1][column].set_xlabel("epoch")
+        grid[0][column].set_title("Kernel head" if phase == KERNEL_PHASE else f"Phase {phase}")
+        grid[1][column].set_xlabel("strength tried" if phase == KERNEL_PHASE else "epoch")
         _whole_epochs(grid[1][column], rows)
     grid[0][0].set_ylabel("loss")
     grid[1][0].set_ylabel("accuracy")

@@ -153,7 +153,8 @@ def _photos(recipe: Recipe) -> str:
     size = recipe.data.image_size
     side = f"{size} × {size} pixels" if size else "the backbone's own input size"  # noqa: RUF001
     return (
-        f"Split {recipe.data.split} % into training, validation and test with seed {recipe.data.seed}; seen at {side}."
+        f"Split {recipe.data.split} % into training, validation and test with seed {recipe.data.seed}; seen at {side}"
+        f"{', judged together with their mirror images' if recipe.data.mirror else ''}."
     )
 
 
@@ -168,6 +169,9 @@ def _backbone(recipe: Recipe) -> str:
 
 def _head(recipe: Recipe) -> str:
     head = recipe.head
+    if head.kind == "kernel":
+        solved = "solved on the fine-tuned features" if recipe.phase2.epochs else "solved on the frozen features"
+        return f"A kernel: likeness to at most {head.landmarks:,} training photos, {solved}."
     hidden = " and ".join(str(width) for width in head.hidden)
     parts = [f"hidden layers of {hidden} units" if hidden else "one linear layer on the pooled features"]
     parts += [f"dropout {head.dropout:g}"] if head.dropout else []

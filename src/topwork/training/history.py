@@ -8,7 +8,10 @@ from typing import Any
 from topwork.measures.metrics import ClassCounts
 from topwork.measures.predictions import Predictions
 
-__all__ = ["EpochRecord", "Score", "score"]
+__all__ = ["KERNEL_PHASE", "EpochRecord", "Score", "score"]
+
+KERNEL_PHASE = 3
+"""Number of the records of a kernel head that is solved on what phase 2 left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class EpochRecord:
     """One epoch, or one step of a solver's path.
 
     Args:
-        phase: 1 or 2.
+        phase: 1 or 2, or `KERNEL_PHASE`.
         epoch: from 1.
         lr: learning rate at the epoch's last step; 0 for a solver.
         seconds: wall time.

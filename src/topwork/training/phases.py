@@ -102,41 +102,53 @@ class Views:
     """Where a part's rows are: clean ones in one store, K augmented ones in another (None without any).
 
     Args:
-        clean: store of view 0.
+        clean: store of view 0, and of view 1 where it holds the mirror images.
         augmented: store of views 1..count.
         count: K.
+        mirrored: whether the clean store holds mirror images, and photos are judged together with them.
         cut: what the rows are: activations at this cut, pictures at cut 0, pooled features if None.
     """
 
     clean: Store
     augmented: Store | None = None
     count: int = 0
+    mirrored: bool = False
     cut: int | None = None
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Views of the clean store whose logits are averaged."""
+        return (0, 1) if self.mirrored else (0,)
 
     def training(self, part: Labelled) -> tuple[Store, list[npt.NDArray[np.int64]]]:
         """The store to train from and the rows of each view of the part."""
         if self.augmented is None:
-            return self.clean, [part.rows(self.clean)]
+            return self.clean, [part.rows(self.clean, view) for view in self.judged]
         return self.augmented, [part.rows(self.augmented, view) for view in range(1, self.count + 1)]
 
 
 def predict_rows(
-    forward: Callable[[torch.Tensor], torch.Tensor], store: Store, *, part: Labelled, classes: tuple[str, ...]
+    forward: Callable[[torch.Tensor], torch.Tensor], views: Views, *, part: Labelled, classes: tuple[str, ...]
 ) -> Predictions:
-    """Predictions on the clean view of a part, a bounded number of rows at a time."""
-    mapped, rows = store.mapped(), part.rows(store)
-    pieces = [np.zeros((0, len(classes)))]
+    """Predictions on the clean views of a part, their logits averaged; a bounded number of rows at a time."""
+    mapped, logits = views.clean.mapped(), np.zeros((len(part), len(classes)))
     with torch.inference_mode():
-        for start in range(0, len(rows), _BATCH):
-            pieces.append(forward(read_rows(mapped, rows[start : start + _BATCH])).double().numpy())
-    return Predictions(logits=np.concatenate(pieces), labels=part.labels, paths=part.paths, classes=classes)
+        for view in views.judged:
+            rows = part.rows(views.clean, view)
+            for start in range(0, len(rows), _BATCH):
+                chunk = slice(start, start + _BATCH)
+                logits[chunk] += forward(read_rows(mapped, rows[chunk])).double().numpy() / len(views.judged)
+    return Predictions(logits=logits, labels=part.labels, paths=part.paths, classes=classes)
 
 
 def new_head(recipe: Recipe, *, width: int, classes: int) -> torch.nn.Sequential:
-    """The head as it is before training: the same for the same seed."""
+    """The head as it is before training, a linear one even where a kernel follows: the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.data.seed)
-        return build_head(recipe.head, width=width, classes=classes)
+        linear = recipe.head.model_copy(update={"kind": "linear"})
+        head = build_head(linear, width=width, classes=classes)
+    assert isinstance(head, torch.nn.Sequential), "linear heads are sequences of layers"
+    return head
 
 
 def train_head(
@@ -217,7 +229,7 @@ def _head_task(
         depths=[list(head.parameters())],
         feed=CachedFeed(store, rows, labels=train.labels, order=order),
         loss=make_loss(recipe.loss, parts.counts),
-        validate=lambda: predict_rows(head, pooled.clean, part=judged, classes=classes),
+        validate=lambda: predict_rows(head, pooled, part=judged, classes=classes),
         classes=classes,
         seed=recipe.data.seed,
     )
@@ -243,8 +255,8 @@ def solve_path(
             data, scale, classes=len(classes), l2=l2, smoothing=recipe.loss.label_smoothing, start=solution
         )
         forward = _linear(solution)
-        val = predict_rows(forward, pooled.clean, part=judged, classes=classes)
-        seen = predict_rows(forward, pooled.clean, part=train, classes=classes)
+        val = predict_rows(forward, pooled, part=judged, classes=classes)
+        seen = predict_rows(forward, pooled, part=train, classes=classes)
         loss = float(nll_terms(val).mean())
         best = loss < lowest
         if best:
@@ -331,7 +343,7 @@ def top_task(
         depths=depths,
         feed=feed,
         loss=make_loss(recipe.loss, parts.counts),
-        validate=lambda: predict_rows(forward, views.clean, part=judged, classes=classes),
+        validate=lambda: predict_rows(forward, views, part=judged, classes=classes),
         classes=classes,
         seed=recipe.data.seed,
     )

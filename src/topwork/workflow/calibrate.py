@@ -23,7 +23,7 @@ from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss
 from topwork.training.task import Task
 from topwork.workflow.budget import Rates, Rung
-from topwork.workflow.prepare import MOST_VIEWS, Network, extractor_for, items_of
+from topwork.workflow.prepare import MOST_VIEWS, Network, clean_items, extractor_for, items_of
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
@@ -133,7 +133,7 @@ def _choices(recipe: Recipe) -> list[tuple[str | tuple[str, ...], int]]:
 def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float]:
     """Seconds to open the trunk, and rows a second; infinite where every row is cached."""
     extractor, wanted = candidate.extractor, candidate.network.plan is not None
-    missing = extractor.missing(items_of(manifest, manifest.rows), augment=None, activations=wanted)
+    missing = extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=wanted)
     augment = None
     if not missing and wanted and candidate.recipe.data.views != "fixed:0":
         augment = candidate.recipe.data.augment
@@ -155,7 +155,7 @@ def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float
 
 def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
     recipe, extractor, plan = candidate.recipe, candidate.extractor, candidate.network.plan
-    clean = len(extractor.missing(items_of(manifest, manifest.rows), augment=None, activations=plan is not None))
+    clean = len(extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=plan is not None))
     if plan is None:
         most = _fixed_views(recipe) or 0
         views = _missing_views(candidate, manifest, most=most)

@@ -21,6 +21,7 @@ from topwork.measures.calibration import fit_temperature
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
+from topwork.training.history import KERNEL_PHASE
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
 from topwork.workflow.pacing import Budget, WatchedProgress
@@ -265,8 +266,9 @@ def _epoch_log(recipe: Recipe, run: RunDir | None, *, progress: Progress) -> Cal
             run.append_history(record.to_json())
         if not record.note:  # steps of a solver's path are no epochs
             progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
+        stage = "kernel head" if record.phase == KERNEL_PHASE else f"phase {record.phase}"
         progress.say(
-            f"phase {record.phase}, {record.note or f'epoch {record.epoch}'}: loss {record.train.loss:.3f}, "
+            f"{stage}, {record.note or f'epoch {record.epoch}'}: loss {record.train.loss:.3f}, "
             f"validation accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{' *' if record.kept else ''}"
         )
 

@@ -13,7 +13,7 @@ from topwork.recipe import Recipe
 from topwork.workflow.budget import Plan, Rates, Rung, choose_plan, shortest_plan
 from topwork.workflow.calibrate import Candidate, calibrate, candidates_of
 from topwork.workflow.pacing import Budget, OutOfTime, Pacer, WatchedProgress
-from topwork.workflow.prepare import Network, items_of
+from topwork.workflow.prepare import Network, clean_items, items_of
 
 if TYPE_CHECKING:
     from topwork.training.extraction import Extractor
@@ -71,7 +71,7 @@ class Paced:
         watched.reserve = shortest_plan(self.rungs, self.rates).after("trunk")
         extractor, wanted = self.extractor, self.network.plan is not None
         extractor.progress = watched
-        extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
+        extractor.extract(clean_items(self._chosen.recipe, manifest), augment=None, activations=wanted)
         watched.reserve += self.plan.epoch_seconds
         done, augment = 0, self.recipe.data.augment
         self._replan(done)

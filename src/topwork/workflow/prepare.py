@@ -29,6 +29,7 @@ __all__ = [
     "MOST_VIEWS",
     "Network",
     "activation_views",
+    "clean_items",
     "extractor_for",
     "items_of",
     "labelled",
@@ -152,6 +153,11 @@ def items_of(manifest: Manifest, rows: Sequence[Row], *, views: Sequence[int] = 
     ]
 
 
+def clean_items(recipe: Recipe, manifest: Manifest) -> list[Item]:
+    """The clean view of every photo and, where the recipe judges by it too, its mirror image."""
+    return items_of(manifest, manifest.rows, views=(0, 1) if recipe.data.mirror else (0,))
+
+
 def labelled(manifest: Manifest, part: str) -> Labelled:
     """Names, labels and paths of one part."""
     number = {name: position for position, name in enumerate(manifest.classes)}
@@ -176,7 +182,8 @@ def activation_views(
     """
     cut = extractor.request.cut
     wanted, kind = cut is not None, None if extractor.features else cut
-    clean_pooled, clean = extractor.extract(items_of(manifest, manifest.rows), augment=None, activations=wanted)
+    mirrored = recipe.data.mirror
+    clean_pooled, clean = extractor.extract(clean_items(recipe, manifest), augment=None, activations=wanted)
     count = _view_count(recipe, extractor, clean=clean, photos=len(manifest.part("train")), progress=progress)
     if count == 0:
         if extractor.features and recipe.phase1.views == "augmented":
@@ -184,11 +191,13 @@ def activation_views(
                 f"phase1.views='augmented' trains on cached views, and data.views={recipe.data.views!r} caches none.",
                 fix="set data.views=fixed:4, or phase1.views=clean.",
             )
-        return Views(clean=clean_pooled, cut=kind), None if clean is None else Views(clean=clean, cut=cut)
+        unaugmented = None if clean is None else Views(clean=clean, mirrored=mirrored, cut=cut)
+        return Views(clean=clean_pooled, mirrored=mirrored, cut=kind), unaugmented
     items = items_of(manifest, manifest.part("train"), views=range(1, count + 1))
     pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
-    features = Views(clean=clean_pooled, augmented=pooled, count=count, cut=kind)
-    return features, None if clean is None else Views(clean=clean, augmented=activations, count=count, cut=cut)
+    shared: Any = {"count": count, "mirrored": mirrored}
+    features = Views(clean=clean_pooled, augmented=pooled, cut=kind, **shared)
+    return features, None if clean is None else Views(clean=clean, augmented=activations, cut=cut, **shared)
 
 
 def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, photos: int, progress: Progress) -> int:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from topwork.digest import digest, seed_from
 from topwork.measures.predictions import Predictions
 from topwork.recipe import Phase, Recipe
-from topwork.training.activations import Store
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
-from topwork.training.history import EpochRecord
+from topwork.training.history import KERNEL_PHASE, EpochRecord
+from topwork.training.kernel import check_kernel, pooled_views, train_kernel
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
 from topwork.training.phases import Parts, Views, bf16_pays, new_head, predict_rows, top_task, train_head
@@ -22,6 +22,7 @@ from topwork.workflow.prepare import Network
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from topwork.data.batches import Item
     from topwork.models.classifier import Classifier
@@ -71,8 +72,14 @@ def train(
     from topwork.models.classifier import Classifier
 
     recipe, network = experiment.recipe, experiment.network
+    kernel = recipe.head.kind == "kernel"
+    if kernel:
+        check_kernel(recipe)
     on_phase("phase 1")
-    if network.features:
+    head: nn.Module
+    if kernel and not network.plans:
+        head = train_kernel(recipe, experiment.pooled, parts=experiment.parts, phase=1, on_epoch=on_epoch)
+    elif network.features:
         pooled = _head_views(experiment)
         pacer = experiment.pacers.get(1)
         hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
@@ -81,15 +88,22 @@ def train(
         head = new_head(recipe, width=network.build().width, classes=len(experiment.parts.classes))
     head.eval()
     forward: _Forward = head
-    classifier, views = Classifier(network.build(), head).eval(), experiment.activations or experiment.pooled
+    classifier = Classifier(network.build(), head, mirror=recipe.data.mirror).eval()
+    views = experiment.activations or experiment.pooled
     for number in network.plans:
         on_phase(f"prepare phase {number}")
         task = _top_task(experiment, classifier, number=number)
         on_phase(f"phase {number}")
         _fine_tune(experiment, task, number=number, on_epoch=on_epoch)
         forward = task.forward
+    if kernel and network.plans:
+        on_phase("kernel head")
+        with pooled_views(classifier, views, parts=experiment.parts) as fresh:
+            head = train_kernel(recipe, fresh, parts=experiment.parts, phase=KERNEL_PHASE, on_epoch=on_epoch)
+            classifier.head = head
+            return Trained(classifier=classifier, predictions=_predictions(experiment, head, views=fresh))
     on_phase("predict")
-    return Trained(classifier=classifier, predictions=_predictions(experiment, forward, store=views.clean))
+    return Trained(classifier=classifier, predictions=_predictions(experiment, forward, views=views))
 
 
 def _head_views(experiment: Experiment) -> Views:
@@ -129,9 +143,9 @@ def _fine_tune(experiment: Experiment, task: Task, *, number: int, on_epoch: Cal
             on_epoch(record)
 
 
-def _predictions(experiment: Experiment, forward: _Forward, *, store: Store) -> dict[str, Predictions]:
+def _predictions(experiment: Experiment, forward: _Forward, *, views: Views) -> dict[str, Predictions]:
     return {
-        name: predict_rows(forward, store, part=part, classes=experiment.parts.classes)
+        name: predict_rows(forward, views, part=part, classes=experiment.parts.classes)
         for name, part in experiment.parts.filled().items()
     }
 
