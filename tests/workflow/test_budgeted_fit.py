@@ -30,7 +30,7 @@ def test_plenty_of_minutes_train_what_the_recipe_asks_for_and_the_run_says_both(
 ) -> None:
     run = topwork.fit(drawn_photos, to=tmp_path / "run", settings=SETTINGS, minutes=10, progress=lines)
     recipe = RunDir.open(run.path).recipe()
-    assert (recipe.phase2.train, recipe.phase2.epochs, recipe.data.views) == ("top-2 blocks", 4, "fixed:4")
+    assert (recipe.phase2.train, recipe.phase2.epochs, recipe.data.views) == ("top-3 blocks", 4, "fixed:4")
     budget = _json(run.path / "provenance.json")["budget"]
     numbers = _json(run.path / "evaluation.json")
     assert budget["minutes"] == 10

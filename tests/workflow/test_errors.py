@@ -86,7 +86,12 @@ _TINY = ("--set", "backbone.name=test_efficientnet", "--set", "backbone.weights=
         pytest.param(_with("--set", "data.split=50/10/10"), ["data.split", "50/10/10"], id="shares"),
         pytest.param(_with("--set", "phase2"), ["KEY=VALUE"], id="setting without value"),
         pytest.param(_with("--recipe", "prob"), ["prob", "probe"], id="unknown recipe"),
-        pytest.param(_with(*_TINY, "--set", "head.hidden=[16]"), ["hidden", "lbfgs"], id="hidden layers with lbfgs"),
+        pytest.param(
+            _with(*_TINY, "--set", "head.kind=linear", "--set", "head.hidden=[16]"),
+            ["hidden", "lbfgs"],
+            id="hidden layers with lbfgs",
+        ),
+        pytest.param(_with(*_TINY, "--set", "head.dropout=0.5"), ["kernel", "head.kind"], id="a kernel with dropout"),
         pytest.param(_with("--backbone", "efficientnet_lite00"), ["efficientnet_lite0"], id="unknown backbone"),
         pytest.param(_with(*_TINY, "--set", "phase2.train=top-99 blocks"), ["99"], id="more blocks than there are"),
         pytest.param(_with(*_TINY, "--set", "backbone.weights=no.safetensors"), ["no.safetensors"], id="no weights"),

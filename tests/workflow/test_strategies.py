@@ -62,7 +62,14 @@ def test_both_phases_may_train_blocks(fitted: Fitted) -> None:
 
 
 def test_phase_1_trains_on_the_views_that_were_asked_for(fitted: Fitted) -> None:
-    head = ("phase2.epochs=0", "phase1.optimizer=sgd", "head.hidden=[8]", "head.batchnorm=true", "data.views=fixed:2")
+    head = (
+        "phase2.epochs=0",
+        "phase1.optimizer=sgd",
+        "head.kind=linear",
+        "head.hidden=[8]",
+        "head.batchnorm=true",
+        "data.views=fixed:2",
+    )
     logits = {
         views: fitted(*head, f"phase1.views={views}").predictions["test"].logits.tolist()
         for views in ("auto", "clean", "augmented")
@@ -73,7 +80,9 @@ def test_phase_1_trains_on_the_views_that_were_asked_for(fitted: Fitted) -> None
 
 
 def test_auto_takes_what_the_validation_part_likes_best_and_says_what_it_costs(fitted: Fitted) -> None:
-    outcome = fitted("loss.imbalance=auto", "phase2.epochs=0", "head.hidden=[8]", "phase1.optimizer=sgd")
+    outcome = fitted(
+        "loss.imbalance=auto", "phase2.epochs=0", "head.kind=linear", "head.hidden=[8]", "phase1.optimizer=sgd"
+    )
     weighed = outcome.weighed
     assert weighed is not None
     assert tuple(candidate.imbalance for candidate in weighed.candidates) == CANDIDATES
@@ -82,7 +91,11 @@ def test_auto_takes_what_the_validation_part_likes_best_and_says_what_it_costs(f
     assert f"n={weighed.photos}" in str(weighed)
     assert outcome.recipe.loss.imbalance == "auto"  # the recipe says what was asked, the record what came of it
     named = fitted(
-        f"loss.imbalance={weighed.chosen.imbalance}", "phase2.epochs=0", "head.hidden=[8]", "phase1.optimizer=sgd"
+        f"loss.imbalance={weighed.chosen.imbalance}",
+        "phase2.epochs=0",
+        "head.kind=linear",
+        "head.hidden=[8]",
+        "phase1.optimizer=sgd",
     )
     assert named.predictions["test"].logits.tolist() == outcome.predictions["test"].logits.tolist()
 

@@ -180,6 +180,10 @@ def _swept(
             activation = seam.below(torch.from_numpy(np.ascontiguousarray(images[rows]))).requires_grad_()
             with torch.enable_grad():
                 found = seam.above(activation.clone())  # a block may begin with a layer that works in place
+                if classifier.mirror:  # answered with the mirror image, explained on the picture itself
+                    turned = np.ascontiguousarray(images[rows][:, :, ::-1])
+                    other = seam.above(seam.below(torch.from_numpy(turned)))
+                    found = found + ((other - found) / 2).detach()
                 (gradient,) = torch.autograd.grad(chosen(found, rows).sum(), activation)
             maps.append(weigh(seam.grid(activation.detach()), seam.grid(gradient)).numpy())
             logits.append(found.detach().numpy())

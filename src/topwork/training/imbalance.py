@@ -100,7 +100,8 @@ def choose_imbalance(recipe: Recipe, pooled: Views, *, parts: Parts) -> Imbalanc
             f"loss.imbalance='auto' compares heads on {lacking}; this recipe has none.",
             fix="name one: none, weights, sampler, focal or logit-adjust.",
         )
-    candidates = tuple(_judged(recipe, Views(clean=pooled.clean), parts=parts, imbalance=name) for name in CANDIDATES)
+    possible = [name for name in CANDIDATES if name != "focal" or recipe.head.kind == "linear"]  # see `check_kernel`
+    candidates = tuple(_judged(recipe, Views(clean=pooled.clean), parts=parts, imbalance=name) for name in possible)
     best = max(candidates, key=lambda candidate: round(candidate.macro_f1, 9))
     return ImbalanceChoice(candidates=candidates, chosen=best, photos=len(parts.val))
 
@@ -115,7 +116,7 @@ def _judged(recipe: Recipe, pooled: Views, *, parts: Parts, imbalance: str) -> C
     head = new_head(plain, width=shape[0], classes=len(parts.classes))
     for _ in solve_path(plain, pooled, parts=parts, head=head):
         pass
-    raw = predict_rows(head.eval(), pooled.clean, part=parts.val, classes=parts.classes)
+    raw = predict_rows(head.eval(), pooled, part=parts.val, classes=parts.classes)
     found = raw.at_temperature(fit_temperature(raw))
     scores = score(found, nll(found))
     return Candidate(imbalance=imbalance, macro_f1=scores.f1, accuracy=scores.accuracy, ece=ece(found), nll=scores.loss)
