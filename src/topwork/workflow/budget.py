@@ -50,7 +50,7 @@ class Rates:
         trunk: rows a second, decoding and augmentation included; > 0.
         photos: that train.
         judged: on which epochs are compared.
-        everything: photos of all parts.
+        everything: views of all parts that are judged.
         head: seconds of one epoch of phase 1, or of solving the head.
         head_epochs: 1 for a solver.
         fixed: seconds of stages that no choice changes, in their order.
@@ -180,7 +180,7 @@ def _plan(rung: Rung, rates: Rates, *, views: int, epochs: int) -> Plan:
     if epochs:
         stages["prepare phase 2"] = rung.prepare
         stages["phase 2"] = epochs * epoch
-        stages["predict"] = rates.everything * rung.judge_seconds
+        stages["predict"] = rates.everything * rung.judge_seconds  # or the kernel head's rows, made the same way
     return Plan(
         train=rung.train if epochs else "head",
         views=views,

@@ -35,6 +35,9 @@ _TIMED_ROWS = 128  # of the trunk: two batches of real photos
 _TIMED_BATCH = 16  # of the top
 _TIMED_STEPS = 2
 _OPEN_SECONDS = 12.0  # to export, check and tune another trunk on the machine that YARD was measured on
+_KERNEL_SECONDS = (
+    1e-10  # of one row and one entry of the matrix between landmarks, in float64 on the yardstick's machine
+)
 _EVALUATIONS = 400  # of the head's objective: what a path of strengths took on flowers, with room
 _YARD = 0.06  # seconds of the yardstick where the constants in this file were measured
 
@@ -88,14 +91,17 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
     for candidate in candidates:
         other = candidate is not candidates[0]
         rungs.append(_rung(candidate, manifest, opening=max(opened, _OPEN_SECONDS * slow) if other else 0.0))
-    photos, judged = len(manifest.part("train")), len(manifest.part("val")) or len(manifest.part("train"))
-    recipe, everything = candidates[0].recipe, len(manifest.rows)
+    recipe, photos = candidates[0].recipe, len(manifest.part("train"))
+    views = 2 if recipe.data.mirror else 1
+    judged, everything = views * (len(manifest.part("val")) or photos), views * len(manifest.rows)
     solved = recipe.phase1.optimizer == "lbfgs"
     fixed = {
         "evaluate": slow * (0.5 + 4e-4 * everything),
         "pack": slow * 0.5,
         "report": slow * (3.0 + 4e-4 * everything + 0.05 * len(manifest.classes)),
     }
+    if recipe.head.kind == "kernel":
+        fixed["kernel head"] = slow * (0.5 + _KERNEL_SECONDS * views * photos * min(photos, recipe.head.landmarks) ** 2)
     return rungs, Rates(
         trunk=trunk,
         photos=photos,

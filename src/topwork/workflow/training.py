@@ -101,6 +101,7 @@ def train(
         with pooled_views(classifier, views, parts=experiment.parts) as fresh:
             head = train_kernel(recipe, fresh, parts=experiment.parts, phase=KERNEL_PHASE, on_epoch=on_epoch)
             classifier.head = head
+            on_phase("predict")
             return Trained(classifier=classifier, predictions=_predictions(experiment, head, views=fresh))
     on_phase("predict")
     return Trained(classifier=classifier, predictions=_predictions(experiment, forward, views=views))
