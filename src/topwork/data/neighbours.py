@@ -47,11 +47,12 @@ def unit_features(features: NDArray[np.generic]) -> _Floats:
     Returns:
         (N,D) float32; a row of zeros stays zero.
     """
-    wide = np.asarray(features, np.float32)
+    wide = np.array(features, np.float32)  # the only copy: there may be a hundred thousand rows
     if wide.size and wide.min() >= 0:
-        wide = np.sqrt(wide)
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.maximum(length, 1e-12), np.float32)
+        np.sqrt(wide, out=wide)
+    length = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+    wide /= np.maximum(length, 1e-12)[:, None]
+    return wide
 
 
 def sketch(units: _Floats, *, dimensions: int = DIMENSIONS) -> _Floats:

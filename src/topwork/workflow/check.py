@@ -142,7 +142,7 @@ def _copies(checked: Checked) -> npt.NDArray[np.int64]:
 
     from topwork.data.duplicates import connect
 
-    kinds = ("exact_duplicate", "near_duplicate", "label_conflict", "leak", "series")
+    kinds = ("exact_duplicate", "near_duplicate", "label_conflict", "leak")
     row = {record.path: position for position, record in enumerate(checked.scan.records)}
     alike = [finding.files for finding in checked.findings if finding.kind in kinds]
     pairs = [(row[files[0]], row[other]) for files in alike for other in files[1:]]
