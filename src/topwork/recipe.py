@@ -235,12 +235,12 @@ class Recipe(_Choice):
         train="top-3 blocks",
         epochs=6,
         batch_size=32,
-        lr=7e-4,
+        lr=2.5e-4,
         weight_decay=0.05,
         schedule="cosine",
         warmup=0.2,
         clip_norm=5.0,
-        layer_decay=0.6,
+        layer_decay=0.8,
         ema=0.99,
     )
     loss: LossChoice = LossChoice(label_smoothing=0.1)
