@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from topwork.errors import EngineError
 from topwork.models import engine as module
 from topwork.models.backbone import Backbone, create_backbone
 from topwork.models.classifier import normalised_trunk
-from topwork.models.engine import Trunk, TrunkRequest, cosines, open_trunk, remembered_facts
+from topwork.models.engine import PARITY, Trunk, TrunkRequest, cosines, open_trunk, remembered_facts
 from topwork.recipe import EngineChoice
 from topwork.timings import Timings
 
@@ -121,6 +122,23 @@ def test_facts_are_remembered_for_this_network_and_choice_only(stored: tuple[Tru
     assert remembered_facts(other, F32, folder=folder) is None
     assert remembered_facts(request, EngineChoice(trunk="torch"), folder=folder) is None
     assert remembered_facts(request, F32, folder=folder / "elsewhere") is None
+
+
+def test_a_precision_that_fails_on_some_photos_is_tried_on_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    plain, choice = request_for("test_resnet"), EngineChoice()
+    if opened(plain, tmp_path / "first", choice).precision != "bf16":
+        pytest.skip("this CPU has no bfloat16, so there is nothing to fall back from")
+    drawn, real = replace(plain, photos="drawn"), replace(plain, photos="real")
+    monkeypatch.setitem(PARITY, "bf16", 2.0)
+    assert opened(drawn, tmp_path, choice).precision == "f32"
+    assert remembered_facts(real, choice, folder=tmp_path) is None
+    monkeypatch.setitem(PARITY, "bf16", 0.5)
+    assert opened(real, tmp_path, choice).precision == "bf16"
+    precisions = [remembered_facts(each, choice, folder=tmp_path).precision for each in (drawn, real, plain)]
+    assert precisions == ["f32", "bf16", "bf16"]
 
 
 @pytest.mark.parametrize(

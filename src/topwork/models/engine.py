@@ -100,26 +100,31 @@ class TrunkRequest:
         build: makes the network; called only where the stored graph does not do.
         cut: number of blocks below the cut; None asks for pooled features only.
         spec: the input the network expects.
+        photos: digest that names the photos to run on; a precision that fails on some is tried again on others.
     """
 
     identity: str
     build: Callable[[], Backbone]
     cut: int | None
     spec: InputSpec
+    photos: str = ""
 
 
 def remembered_facts(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> TrunkFacts | None:
     """What ran this network here the last time, without importing an engine; None if it never ran."""
-    try:
-        return TrunkFacts(**json.loads(_facts_file(request, choice, folder=folder).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    for photos in (request.photos, ""):
+        path = _facts_file(request, choice, folder=folder, photos=photos)
+        try:
+            return TrunkFacts(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+    return None
 
 
-def _facts_file(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> Path:
+def _facts_file(request: TrunkRequest, choice: EngineChoice, *, folder: Path, photos: str) -> Path:
     versions = [metadata.version(package) for package in ("openvino", "torch")]
-    name = digest(request.identity, choice.model_dump(), versions, ENGINE_VERSION, machine_digest())[:32]
-    return folder / f"{name}.facts.json"
+    parts = [request.identity, choice.model_dump(), versions, ENGINE_VERSION, machine_digest(), *filter(None, [photos])]
+    return folder / f"{digest(*parts)[:32]}.facts.json"
 
 
 def open_trunk(
@@ -157,7 +162,9 @@ def open_trunk(
             progress.say(f"{error.what} PyTorch runs the trunk instead.")
     trunk = trunk or _TorchTrunk(request, choice)
     facts = TrunkFacts(engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity)
-    write_json(_facts_file(request, choice, folder=folder), asdict(facts))
+    slower = trunk.engine == "openvino" and trunk.precision != _precisions(choice)[0]
+    path = _facts_file(request, choice, folder=folder, photos=request.photos if slower else "")
+    write_json(path, asdict(facts))
     return trunk
 
 
@@ -249,7 +256,8 @@ class _StoredGraph:
         if known is None:
             reference = _TorchTrunk(self._request, EngineChoice(trunk="torch", precision="f32"), built=self._built())
             known = float(cosines(trunk(sample).pooled, reference(sample).pooled).mean())
-            write_json(self._facts_path, {"parity": {**parities, trunk.precision: known}})
+            if known >= PARITY[trunk.precision]:  # what fails on these photos may do on others
+                write_json(self._facts_path, {"parity": {**parities, trunk.precision: known}})
         return known
 
     def _parities(self) -> dict[str, float] | None:

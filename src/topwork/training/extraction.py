@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from topwork.data.batches import Item, read_batches
 from topwork.data.decode import DECODE_VERSION
+from topwork.digest import digest
 from topwork.models.engine import Trunk, TrunkFacts, TrunkRequest, open_trunk, remembered_facts
 from topwork.progress import Progress, silent
 from topwork.recipe import Augment, EngineChoice
@@ -121,7 +122,7 @@ class Extractor:
 
     def cached_features(self, items: Sequence[Item]) -> Store | None:
         """The store of pooled clean features if it holds every item; else None, and nothing was opened or run."""
-        self._facts = self._facts or remembered_facts(self.request, self.engine, folder=self.folder)
+        self._facts = self._facts or remembered_facts(self._named(items), self.engine, folder=self.folder)
         if self._facts is None:
             return None
         store = self.cache.open(self._keys(items, augment=None, activations=False)["pooled"])
@@ -134,7 +135,7 @@ class Extractor:
                 engine="torch", precision="f32", version=f"torch {metadata.version('torch')}", parity=None
             )
         if self._facts is None:
-            self._facts = remembered_facts(self.request, self.engine, folder=self.folder)
+            self._facts = remembered_facts(self._named(items), self.engine, folder=self.folder)
         if self._facts is None:
             trunk = self._opened(items)
             self._facts = TrunkFacts(
@@ -154,6 +155,13 @@ class Extractor:
             return found
 
         return activations
+
+    def _named(self, items: Sequence[Item]) -> TrunkRequest:
+        """The request, which from now on names the photos that were asked for first."""
+        if not self.request.photos:
+            photos = digest(*sorted({item.sha256 for item in items})[:_SAMPLE])
+            self.request = replace(self.request, photos=photos)
+        return self.request
 
     @property
     def _has_trunk(self) -> bool:
