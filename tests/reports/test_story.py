@@ -77,7 +77,8 @@ def test_a_class_without_photos_is_not_called_the_weakest(inputs: ReportInputs) 
         ({"loss.imbalance": "focal"}, "unequal classes met with focal"),
         ({"stop.keep": "last"}, "The last epoch"),
         ({"head.landmarks": 99}, "likeness to at most 99 training photos, solved on the fine-tuned features"),
-        ({"phase2.epochs": 0}, "solved on the frozen features"),
+        ({"phase2.epochs": 0}, "solved on the frozen features. Solve the kernel by ridge regression on clean views"),
+        ({"phase2.epochs": 0}, "The photos as they are, without augmentation"),
         ({"engine.precision": "f32"}, "precision f32"),
     ],
 )

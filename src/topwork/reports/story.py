@@ -135,9 +135,9 @@ def recipe_in_words(recipe: Recipe) -> tuple[tuple[str, str], ...]:
         ("Photos", _photos(recipe)),
         ("Backbone", _backbone(recipe)),
         ("Head", _head(recipe)),
-        ("Phase 1", _phase(recipe.phase1)),
+        ("Phase 1", _first_phase(recipe)),
         ("Phase 2", _phase(recipe.phase2)),
-        ("Training views", _views(recipe.data.views, recipe.data.augment)),
+        ("Training views", _views(_views_used(recipe), recipe.data.augment)),
         ("Loss", _loss(recipe)),
         ("Keeping", _keeping(recipe)),
         ("Engine", f"Trunk on {_chosen(recipe.engine.trunk)}, precision {_chosen(recipe.engine.precision)}."),
@@ -187,6 +187,14 @@ def _trained(phase: Phase) -> str:
     return {"all": "everything", "head": "the head"}.get(names, names)
 
 
+def _first_phase(recipe: Recipe) -> str:
+    if recipe.head.kind == "kernel" and not recipe.phase2.epochs:
+        strength = recipe.phase1.weight_decay
+        chosen = "chosen on the validation part" if strength is None else f"{strength:g}"
+        return f"Solve the kernel by ridge regression on clean views; strength {chosen}."
+    return _phase(recipe.phase1)
+
+
 def _phase(phase: Phase) -> str:
     if phase.epochs == 0 or phase.train == "none":
         return "Skipped."
@@ -203,6 +211,11 @@ def _phase(phase: Phase) -> str:
     parts += [f"mixup {phase.mixup:g}"] if phase.mixup else []
     parts += [f"cutmix {phase.cutmix:g}"] if phase.cutmix else []
     return _sentence([*parts, f"BatchNorm statistics {'frozen' if phase.batchnorm == 'frozen' else 'updated'}"])
+
+
+def _views_used(recipe: Recipe) -> str:
+    """`auto` without a second phase caches no augmented views."""
+    return "fixed:0" if recipe.data.views == "auto" and not recipe.phase2.epochs else recipe.data.views
 
 
 def _views(views: str, augment: Augment) -> str:
