@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from topwork.data.copies import copy_findings
-from topwork.data.duplicates import NEAR_DISTANCE, connect, group_duplicates, near_pairs
+from topwork.data.duplicates import NEAR_DISTANCE, connect, group_duplicates, near_links, near_pairs
 from topwork.data.scan import ImageRecord, scan
 from topwork.errors import DataError
 
@@ -53,14 +54,51 @@ def test_near_pairs_are_those_of_brute_force(hashes: np.ndarray, flips: list[tup
     assert near_pairs(values, max_distance=distance).tolist() == expected
 
 
+@given(
+    bases=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
+    flips=st.lists(st.tuples(st.integers(0, 3), st.sets(st.integers(0, 63), max_size=7)), max_size=60),
+    distance=st.integers(0, 20),
+)
+@settings(deadline=None)
+def test_links_are_near_pairs_and_join_the_same_groups(
+    bases: list[int], flips: list[tuple[int, set[int]]], distance: int
+) -> None:
+    near = [bases[at % len(bases)] ^ sum(1 << bit for bit in bits) for at, bits in flips]
+    hashes = np.array([*bases, *near], np.uint64)
+    pairs = near_pairs(hashes, max_distance=distance).tolist()
+    links = near_links(hashes, max_distance=distance).tolist()
+    assert connect(len(hashes), links) == connect(len(hashes), pairs)
+    distinct = hashes[np.array(links, np.int64).reshape(-1, 2)]
+    assert all((int(one) ^ int(other)).bit_count() <= distance for one, other in distinct)
+
+
+def test_films_of_many_frames_cost_memory_by_the_frame_and_not_by_the_pair() -> None:
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(rng.integers(0, 2**64, 4, np.uint64), 2500)
+    noise = np.bitwise_or.reduce(np.uint64(1) << rng.integers(0, 64, (3, len(scenes)), np.uint64), axis=0)
+    hashes = scenes ^ noise  # frames of a scene differ in at most 6 bits: 10 million pairs and more
+    tracemalloc.start()
+    try:
+        links = near_links(hashes, max_distance=NEAR_DISTANCE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(links) < 3 * len(hashes)
+    found = np.array(connect(len(hashes), links.tolist()))
+    assert len(np.unique(found)) == 4
+    assert all(len(np.unique(found[scenes == scene])) == 1 for scene in np.unique(scenes))
+    assert peak < 600 * len(hashes)
+
+
 def test_equal_hashes_are_paired_with_the_first() -> None:
     assert near_pairs(np.array([7, 2**63, 7, 7], np.uint64), max_distance=0).tolist() == [[0, 2], [0, 3]]
 
 
 @pytest.mark.parametrize("distance", [-1, 64])
 def test_distance_out_of_range(distance: int) -> None:
-    with pytest.raises(DataError, match="0 to 63"):
-        near_pairs(np.zeros(2, np.uint64), max_distance=distance)
+    for search in (near_pairs, near_links):
+        with pytest.raises(DataError, match="0 to 63"):
+            search(np.zeros(2, np.uint64), max_distance=distance)
 
 
 def test_the_search_is_fast_and_exact_on_many() -> None:

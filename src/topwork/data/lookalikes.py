@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from topwork.data.duplicates import NEAR_DISTANCE, near_pairs
+from topwork.data.duplicates import NEAR_DISTANCE, near_links, near_pairs
 from topwork.data.neighbours import close_pairs, pair_cosines
 from topwork.data.scan import ImageRecord
 
@@ -75,10 +75,11 @@ def look_alikes(records: Sequence[ImageRecord], *, units: NDArray[np.float32] | 
 
     Args:
         records: the photos.
-        units: (N,D) features of length 1, row by row; None leaves the hashes alone to decide, within `NEAR_DISTANCE`.
+        units: (N,D) features of length 1, row by row; None leaves the hashes alone to decide, within `NEAR_DISTANCE`,
+            and of large groups gives only as many pairs as join them.
     """
     hashes = np.array([record.phash for record in records], np.uint64)
-    by_hash = near_pairs(hashes, max_distance=NEAR_DISTANCE)
+    by_hash = (near_links if units is None else near_pairs)(hashes, max_distance=NEAR_DISTANCE)
     if units is None:
         bits = np.bitwise_count(hashes[by_hash[:, 0]] ^ hashes[by_hash[:, 1]])
         return tuple(
