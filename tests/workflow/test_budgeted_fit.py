@@ -10,7 +10,7 @@ import pytest
 
 import topwork
 from topwork.cli.app import run as command
-from topwork.errors import ResourceError
+from topwork.errors import RecipeError, ResourceError
 from topwork.workflow import planning
 from topwork.workflow.budget import Plan, choose_plan
 from topwork.workflow.rundir import RunDir
@@ -114,3 +114,22 @@ def test_nonsense_minutes_on_the_command_line(
     assert "\nfix: " in said
     assert "inutes" in said.splitlines()[0]
     assert "Traceback" not in said
+
+
+def test_a_recipe_whose_first_phase_trains_blocks_has_no_way_out_and_is_refused(
+    drawn_photos: Path, tmp_path: Path
+) -> None:
+    settings = [*SETTINGS, "phase1.train=top-1 blocks", "phase1.optimizer=adamw", "phase1.epochs=1"]
+    with pytest.raises(RecipeError, match="needs a phase 1 that trains the head"):
+        topwork.fit(drawn_photos, to=tmp_path / "run", settings=settings, minutes=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["phase2.train=all", "data.views=fresh", "phase2.train=gradual"])
+def test_any_second_phase_can_be_planned(setting: str, drawn_photos: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "phase2.epochs=2", setting]
+    run = topwork.fit(drawn_photos, to=tmp_path / "run", settings=settings, minutes=10)
+    recipe = RunDir.open(run.path).recipe()
+    assert recipe.phase2.epochs == 2
+    assert (recipe.data.views == "fresh") == (setting != "phase2.train=gradual")
+    assert _json(run.path / "provenance.json")["budget"]["forecast"]["phase 2"] > 0

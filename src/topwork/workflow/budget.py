@@ -115,6 +115,8 @@ class Plan:
             changes["phase2.epochs"] = self.epochs
         if self.epochs:
             changes["phase2.train"] = self.train
+        if not self.views and recipe.phase1.views == "augmented":
+            changes["phase1.views"] = "clean"  # there are no others
         return recipe.replace(changes)
 
     def __str__(self) -> str:
@@ -176,7 +178,8 @@ def _plan(rung: Rung, rates: Rates, *, views: int, epochs: int) -> Plan:
     trunk = rows / rates.trunk + (rung.open if rows or fresh else 0.0)
     epoch = rates.photos * rung.train_seconds + rates.judged * rung.judge_seconds
     epoch += rates.photos / rates.trunk if fresh else 0.0
-    stages = {"trunk": trunk, "phase 1": rates.head * rates.head_epochs}
+    shown = 1 if epochs else max(1, views)  # a head on its own learns from every view
+    stages = {"trunk": trunk, "phase 1": rates.head * rates.head_epochs * shown}
     if epochs:
         stages["prepare phase 2"] = rung.prepare
         stages["phase 2"] = epochs * epoch

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from topwork.data.batches import read_batches
 from topwork.data.manifest import Manifest
 from topwork.measures.predictions import Predictions
 from topwork.models.head import build_head
@@ -23,7 +24,7 @@ from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss
 from topwork.training.task import Task
 from topwork.workflow.budget import Rates, Rung
-from topwork.workflow.prepare import MOST_VIEWS, Network, clean_items, extractor_for, items_of
+from topwork.workflow.prepare import MOST_VIEWS, Network, clean_items, extractor_for, items_of, plan_of
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
@@ -61,22 +62,18 @@ class Candidate:
 
 def candidates_of(recipe: Recipe, network: Network, *, progress: Progress) -> list[Candidate]:
     """What a plan may choose from: the recipe's own choice, fewer blocks where it counts blocks, and the head alone."""
-    from topwork.models.freeze import plan_freeze
-    from topwork.models.layers import list_layers
-
     found = []
-    if network.plan is not None:
-        layers = list_layers(network.build())
-        for train, depth in _choices(recipe):
-            phase = recipe.phase2.model_copy(update={"train": train})
-            plan = plan_freeze(train, layers, batchnorm=phase.batchnorm)
-            found.append((recipe.model_copy(update={"phase2": phase}), replace(network, plan=plan), depth))
+    for train, depth in _choices(recipe) if network.plan is not None else []:
+        phase = recipe.phase2.model_copy(update={"train": train})
+        found.append((recipe.model_copy(update={"phase2": phase}), plan_of(network, phase), depth))
     head_only = recipe.phase2.model_copy(update={"epochs": 0})
-    found.append((recipe.model_copy(update={"phase2": head_only}), replace(network, plan=None), 0))
-    return [
-        Candidate(recipe=r, network=n, extractor=extractor_for(r, n, progress=progress), depth=depth)
-        for r, n, depth in found
-    ]
+    found.append((recipe.model_copy(update={"phase2": head_only}), None, 0))
+    candidates = []
+    for choice, plan, depth in found:
+        mine = replace(network, plan=plan)
+        extractor = extractor_for(choice, mine, progress=progress)
+        candidates.append(Candidate(recipe=choice, network=mine, extractor=extractor, depth=depth))
+    return candidates
 
 
 def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list[Rung], Rates]:
@@ -139,6 +136,8 @@ def _choices(recipe: Recipe) -> list[tuple[str | tuple[str, ...], int]]:
 def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float]:
     """Seconds to open the trunk, and rows a second; infinite where every row is cached."""
     extractor, wanted = candidate.extractor, candidate.network.plan is not None
+    if _fresh(candidate):
+        return _fresh_speed(candidate, manifest)
     missing = extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=wanted)
     augment = None
     if not missing and wanted and candidate.recipe.data.views != "fixed:0":
@@ -159,11 +158,34 @@ def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float
     return opened, max(rows, 1) / max(seconds, 1e-6)
 
 
+def _fresh(candidate: Candidate) -> bool:
+    """Whether every epoch draws its views anew: as asked, or because everything trains and they are cheap beside it."""
+    views, plan = candidate.recipe.data.views, candidate.network.plan
+    return plan is not None and (views == "fresh" or (views == "auto" and plan.cut == 0))
+
+
+def _fresh_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float]:
+    """The same for views that no cache keeps."""
+    extractor, rows = candidate.extractor, manifest.part("train")
+    items = items_of(manifest, rows[:: max(1, len(rows) // _TIMED_ROWS)][:_TIMED_ROWS], views=(1,))
+    started = time.perf_counter()
+    run = extractor.run(items)
+    opened = time.perf_counter() - started
+    started = time.perf_counter()
+    spec, augment = extractor.request.spec, candidate.recipe.data.augment
+    reading = read_batches(items, spec, batch=64, workers=extractor.workers, augment=augment, seed=extractor.seed)
+    for batch in reading:
+        run(batch.images)
+    return opened, len(items) / max(time.perf_counter() - started, 1e-6)
+
+
 def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
     recipe, extractor, plan = candidate.recipe, candidate.extractor, candidate.network.plan
     clean = len(extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=plan is not None))
     if plan is None:
         most = _fixed_views(recipe) or 0
+        if recipe.data.views == "auto" and recipe.phase1.views == "augmented":
+            most = min(MOST_VIEWS, recipe.phase1.epochs)
         views = _missing_views(candidate, manifest, most=most)
         return Rung(train="head", depth=0, open=opening, clean=clean, views=views)
     shape = _activation_shape(candidate.network.build(), plan)
@@ -175,7 +197,7 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
         open=opening,
         clean=clean,
         views=_missing_views(candidate, manifest, most=most),
-        fresh=recipe.data.views == "fresh" or (recipe.data.views == "auto" and not most),
+        fresh=_fresh(candidate) or (recipe.data.views == "auto" and not most),
         augmented=recipe.data.views != "fixed:0",
         train_seconds=train,
         judge_seconds=judge,
@@ -201,7 +223,7 @@ def _fixed_views(recipe: Recipe) -> int | None:
 def _most_views(candidate: Candidate, shape: Sequence[int], *, photos: int) -> int:
     recipe, cache = candidate.recipe, candidate.extractor.cache
     fixed = _fixed_views(recipe)
-    if fixed is not None or recipe.data.views == "fresh":
+    if fixed is not None or _fresh(candidate):
         return fixed or 0
     room = min(cache.free_bytes(), cache.limit // 2)
     return max(0, min(recipe.phase2.epochs, MOST_VIEWS, room // (2 * int(np.prod(shape)) * photos)))

@@ -34,6 +34,7 @@ __all__ = [
     "items_of",
     "labelled",
     "network_for",
+    "plan_of",
 ]
 
 MOST_VIEWS = 8
@@ -103,8 +104,8 @@ def network_for(recipe: Recipe) -> Network:
         RecipeError: if a plan does not fit the network, or no phase trains anything.
     """
     network = Network(recipe.backbone, recipe.data)
-    network.first_plan = _plan(network, recipe.phase1)
-    network.plan = _plan(network, recipe.phase2)
+    network.first_plan = plan_of(network, recipe.phase1)
+    network.plan = plan_of(network, recipe.phase2)
     network.features = network.first_plan is None and recipe.phase1.epochs > 0 and recipe.phase1.train != "none"
     if not network.features and not network.plans:
         raise RecipeError(
@@ -114,7 +115,8 @@ def network_for(recipe: Recipe) -> Network:
     return network
 
 
-def _plan(network: Network, phase: Phase) -> FreezePlan | None:
+def plan_of(network: Network, phase: Phase) -> FreezePlan | None:
+    """What a phase trains below the head; None if nothing."""
     if not phase.epochs or phase.train in ("head", "none"):
         return None
     from topwork.models.freeze import plan_freeze
