@@ -31,7 +31,7 @@ from topwork.training.activations import ActivationCache, Store
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Order
 from topwork.training.loop import fit_epochs
-from topwork.training.phases import Labelled, Parts, top_task
+from topwork.training.phases import Labelled, Parts, Views, top_task
 from topwork.workflow.prepare import Network
 
 __all__ = ["BATCH", "PEAK_SIDE", "Bench", "PillowPhotos", "Stage", "all_stages", "jpeg_alone", "peak_rate"]
@@ -273,9 +273,10 @@ def epoch_rate(bench: Bench, store: Store, *, bf16: bool) -> float:
     everything = Labelled(names=names, labels=bench.labels, paths=paths)
     few = Labelled(names=names[:2], labels=bench.labels[:2], paths=paths[:2])
     parts = Parts(train=everything, val=few, test=few, classes=bench.classes)
+    views = Views(clean=store, cut=plan.cut)
     order = Order(photos=len(names), batch=phase.batch_size, seed=0)
     feed = CachedFeed(store, [everything.rows(store)], labels=bench.labels, order=order)
-    task = top_task(bench.recipe, fresh_classifier(bench), plan=plan, feed=feed, clean=store, parts=parts)
+    task = top_task(bench.recipe, fresh_classifier(bench), plan=plan, feed=feed, views=views, parts=parts)
     once = phase.model_copy(update={"epochs": 2})
     records = list(fit_epochs(replace(task, bf16=bf16), once, number=2, stop=bench.recipe.stop))
     return len(names) / records[-1].seconds  # the first epoch allocates
