@@ -69,6 +69,7 @@ class DataChoice(_Choice):
         image_size: side of the input in pixels; None takes the backbone's own.
         crop: share of the short side that the centre crop keeps; None takes the backbone's own.
         split: shares of train/validation/test in percent.
+        folds: of the cross-validation that gives the headline where the split has no test part; 0 leaves it out.
         seed: of the split, of random weights, and of all that is drawn in training.
         group_by: rules for what must stay on one side of the split, beside duplicates and bursts: `folder`, `time`,
             `time:SECONDS`, or a regular expression that is searched for in the path; one, or a list.
@@ -81,6 +82,7 @@ class DataChoice(_Choice):
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     crop: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     split: str = "80/10/10"
+    folds: Annotated[int, Field(ge=0, le=100)] = 5
     seed: int = 0
     group_by: tuple[str, ...] = ()
     augment: Augment = Augment()
@@ -106,6 +108,13 @@ class DataChoice(_Choice):
                 re.compile(rule)
             except re.error as error:
                 raise ValueError(f"must be folder, time, time:SECONDS or a regular expression; {error}") from None
+        return value
+
+    @field_validator("folds")
+    @classmethod
+    def _one_fold_is_none(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be 0 or at least 2")
         return value
 
     @field_validator("views")

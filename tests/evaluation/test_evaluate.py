@@ -157,6 +157,7 @@ def test_the_gap_is_train_minus_test() -> None:
     assert (macro.low, macro.high) == pytest.approx((square_and_add.low, square_and_add.high), abs=0.01)
     assert macro.n == 1000
     assert macro.low > 0
+    assert found.gap_to_val["accuracy"] == difference(splits["train"].accuracy, splits["val"].accuracy)
 
 
 def test_no_gap_without_both_and_an_honest_one_where_nothing_varies() -> None:

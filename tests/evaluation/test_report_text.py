@@ -32,7 +32,7 @@ def test_the_table_fits_100_columns_and_starts_with_the_split_to_believe(found: 
     assert " ".join(text[: text.index("\n\n")].split()) == found.headline()
     order = [text.index(f"{name} (") for name in ("test", "train", "val")]
     assert order == sorted(order)
-    assert "val (200 photos; choices have seen it)" in text
+    assert "val (200 photos; seen by choices)" in text
     assert "train minus test" in text
     assert text.endswith("95 % confidence intervals stand in brackets.\n")
 

@@ -33,12 +33,13 @@ def found() -> Evaluation:
         "val": judged([0, 1, 2], [0, 1, 2]),
         "test": judged([0, 0, 1, 1, 2], [0, 1, 1, 1, 1]),
     }
-    return evaluate(parts, seconds={"scan": 1.5, "total": 9.0})
+    losses = {"phase 1": [0.9, 0.8], "phase 2": [0.9, 0.5, 0.7]}
+    return evaluate(parts, seconds={"scan": 1.5, "total": 9.0}, losses=losses)
 
 
 def test_the_json_has_the_shape_of_the_contract(found: Evaluation) -> None:
     value = found.to_json()
-    assert set(value) == {"splits", "gap", "classes", "seconds"}
+    assert set(value) == {"splits", "gap", "stability", "classes", "seconds"}
     assert value["classes"] == list(CLASSES)
     assert value["seconds"] == {"scan": 1.5, "total": 9.0}
     assert set(value["splits"]) == {"train", "val", "test"}
@@ -56,7 +57,10 @@ def test_the_json_has_the_shape_of_the_contract(found: Evaluation) -> None:
     test = value["splits"]["test"]
     assert test["confusion_matrix"] == [[1, 1, 0], [0, 2, 0], [0, 1, 0]]
     assert test["most_confused"] == [["daisy", "rose", 1], ["tulip", "rose", 1]]
-    assert set(value["gap"]["train_minus_test"]) == {"accuracy", "macro_f1"}
+    assert set(value["gap"]) == {"train_minus_test", "train_minus_val"}
+    assert all(set(gap) == {"accuracy", "macro_f1"} for gap in value["gap"].values())
+    assert list(value["stability"]) == ["phase 2"]  # two epochs have one change, which has no spread
+    assert value["stability"]["phase 2"]["rises"] == 1
 
 
 def test_an_evaluation_comes_back_from_disk(found: Evaluation) -> None:
@@ -106,9 +110,20 @@ def test_the_headline_falls_back_and_says_so() -> None:
     right = judged([0, 1, 2], [0, 1, 2])
     val = evaluate({"train": right, "val": right}, seconds={})
     assert val.headline_split == "val"
-    assert "choices have seen it" in val.headline()
+    assert "seen by choices" in val.headline()
     assert "no photo is given a wrong class" in val.headline()
     assert evaluate({"fold 3": right}, seconds={}).headline_split == "fold 3"
+    folds = evaluate({"val": right, "cv": right}, seconds={})
+    assert folds.headline_split == "cv"
+    assert folds.headline().startswith("In cross-validation, accuracy is 1.000")
+    assert not folds.splits["cv"].seen_by_choices
+
+
+def test_runs_of_earlier_versions_are_read(found: Evaluation) -> None:
+    value = found.to_json()
+    del value["stability"], value["gap"]["train_minus_val"]
+    back = Evaluation.from_json(value)
+    assert (back.stability, back.gap_to_val, back.gap) == ({}, {}, found.gap)
 
 
 def test_an_unknown_measure_or_split_is_a_key_error(found: Evaluation) -> None:

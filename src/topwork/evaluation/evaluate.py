@@ -24,6 +24,7 @@ from topwork.measures.calibration import BINS, brier_terms, ece_interval, gap_te
 from topwork.measures.intervals import Interval, design_effect, difference, f1_interval, wilson
 from topwork.measures.metrics import ClassCounts, confusion_matrix, most_confused
 from topwork.measures.predictions import Predictions
+from topwork.measures.stability import Stability
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -40,6 +41,7 @@ def evaluate(
     *,
     seconds: Mapping[str, float],
     groups: Mapping[str, Sequence[str]] | None = None,
+    losses: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Measure every split; the module's docstring says with which intervals.
@@ -48,6 +50,7 @@ def evaluate(
         parts: split -> predictions, all over the same classes; `val` is marked as seen by choices.
         seconds: stage -> wall time in s.
         groups: split -> group name of each photo (empty: a group of its own); a split that is not named has none.
+        losses: phase -> validation loss of each of its epochs, for the stability.
         seed: of the bootstrap; the same seed gives the same numbers, whatever the other splits are.
 
     Raises:
@@ -67,8 +70,10 @@ def evaluate(
     return Evaluation(
         classes=next(iter(filled.values())).classes,
         splits=splits,
-        gap=_gap(splits, resampled),
+        gap=_gap(splits, resampled, other="test"),
         seconds=dict(seconds),
+        gap_to_val=_gap(splits, resampled, other="val"),
+        stability={phase: found for phase, each in (losses or {}).items() if (found := Stability.of(each)) is not None},
     )
 
 
@@ -180,10 +185,11 @@ def _sums(unit_of: _Ints, chosen: _Flags) -> _Floats:
     return np.asarray(np.bincount(unit_of, weights=chosen), dtype=np.float64)
 
 
-def _gap(splits: Mapping[str, SplitScores], sampled: Mapping[str, Bootstrap]) -> dict[str, Interval]:
-    if not {"train", "test"} <= splits.keys():
+def _gap(splits: Mapping[str, SplitScores], sampled: Mapping[str, Bootstrap], *, other: str) -> dict[str, Interval]:
+    """Training minus another split."""
+    if not {"train", other} <= splits.keys():
         return {}
-    train, test = splits["train"], splits["test"]
-    drawn = sampled["train"].minus(sampled["test"])
-    macro_f1 = drawn.interval("macro_f1") if drawn.varies("macro_f1") else difference(train.macro_f1, test.macro_f1)
-    return {"accuracy": difference(train.accuracy, test.accuracy), "macro_f1": macro_f1}
+    train, less = splits["train"], splits[other]
+    drawn = sampled["train"].minus(sampled[other])
+    macro_f1 = drawn.interval("macro_f1") if drawn.varies("macro_f1") else difference(train.macro_f1, less.macro_f1)
+    return {"accuracy": difference(train.accuracy, less.accuracy), "macro_f1": macro_f1}

@@ -23,12 +23,13 @@ _SINGLE = {
 }
 
 
-def classification_report(judged: Evaluation | Predictions, *, split: str | None = None) -> str:
+def classification_report(judged: Evaluation | Predictions, *, split: str | None = None, note: str = "") -> str:
     """Precision, recall and F1 of every class with 95 % intervals, at most 100 columns wide.
 
     Args:
         judged: the numbers, or predictions to measure first.
         split: one split only; default all, the one to believe first.
+        note: a sentence that stands first, for what a reader must know before any number.
 
     Raises:
         KeyError: if there is no such split.
@@ -38,16 +39,34 @@ def classification_report(judged: Evaluation | Predictions, *, split: str | None
     first = judged.headline_split
     names = [split] if split else [first, *(name for name in judged.splits if name != first)]
     parts = [_table(name, judged.splits[name]) for name in names]
+    if note:
+        parts.insert(0, textwrap.fill(_visible(note), _WIDTH, break_long_words=True) + "\n")
     if not split:
-        parts.insert(0, textwrap.fill(_visible(judged.headline()), _WIDTH, break_long_words=True) + "\n")
-    if not split and judged.gap:
-        parts.append("train minus test\n\n" + "".join(_line(name, _cell(gap)) for name, gap in judged.gap.items()))
+        parts.insert(bool(note), textwrap.fill(_visible(judged.headline()), _WIDTH, break_long_words=True) + "\n")
+    if not split:
+        gaps = {"train minus test": judged.gap, "train minus validation": judged.gap_to_val}
+        parts += [
+            f"{title}\n\n" + "".join(_line(name, _cell(found)) for name, found in gap.items())
+            for title, gap in gaps.items()
+            if gap
+        ]
+        parts += _stability(judged)
     return "\n".join(parts) + "\n95 % confidence intervals stand in brackets.\n"
 
 
+def _stability(judged: Evaluation) -> list[str]:
+    lines = [
+        _line(phase, _cell(found.spread), f"largest rise {found.largest_rise:.3f}", end=str(found.spread.n))
+        for phase, found in judged.stability.items()
+    ]
+    title = "spread of the validation loss from epoch to epoch, in nats, and the number of changes\n\n"
+    return [title + "".join(lines)] if lines else []
+
+
 def _table(name: str, scores: SplitScores) -> str:
-    seen = "; choices have seen it" if scores.seen_by_choices else ""
-    lines = [f"{_visible(name)} ({scores.accuracy.n} photos{seen})\n\n"]
+    seen = "; seen by choices" if scores.seen_by_choices else ""
+    title = "cross-validation" if name == "cv" else _visible(name)
+    lines = [f"{title} ({scores.accuracy.n} photos{seen})\n\n"]
     lines.append(_line("", "precision", "recall", "F1", end="photos"))
     for label, row in scores.per_class.items():
         lines.append(_line(label, *map(_cell, (row.precision, row.recall, row.f1)), end=str(row.support)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from topwork.errors import RunError
 from topwork.measures.calibration import ReliabilityBin
 from topwork.measures.intervals import Interval
+from topwork.measures.stability import Stability
 
 __all__ = ["ClassScores", "Evaluation", "SplitScores"]
 
@@ -62,7 +63,7 @@ class SplitScores:
     seen_by_choices: bool
 
 
-_MEASURES = tuple(field.name for field in fields(SplitScores) if field.type == "Interval")
+_MEASURES = tuple(each.name for each in fields(SplitScores) if each.type == "Interval")
 _CLASS_MEASURES = ("precision", "recall", "f1")
 
 
@@ -75,17 +76,21 @@ class Evaluation:
         splits: split -> its numbers; a split without photos is left out.
         gap: `accuracy` and `macro_f1` of train minus those of test; empty unless both splits exist.
         seconds: stage -> wall time in s, with `total`.
+        gap_to_val: as `gap`, of train minus validation.
+        stability: phase, e.g. `phase 2` -> how steadily it trained; phases of fewer than three epochs are left out.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, SplitScores]
     gap: Mapping[str, Interval]
     seconds: Mapping[str, float]
+    gap_to_val: Mapping[str, Interval] = field(default_factory=dict)
+    stability: Mapping[str, Stability] = field(default_factory=dict)
 
     @property
     def headline_split(self) -> str:
-        """`test` where there is one, else `val`, `train`, or the first one."""
-        return next((name for name in ("test", "val", "train") if name in self.splits), next(iter(self.splits)))
+        """`test` where there is one, else `cv` (cross-validation), `val`, `train`, or the first one."""
+        return next((name for name in ("test", "cv", "val", "train") if name in self.splits), next(iter(self.splits)))
 
     def interval(self, split: str, measure: str) -> Interval:
         """One number of one split, e.g. `interval("test", "accuracy")`.
@@ -102,8 +107,9 @@ class Evaluation:
         """The outcome in one sentence, with its uncertainty."""
         name = self.headline_split
         scores = self.splits[name]
-        start = f"On the {name} split, accuracy is {scores.accuracy} and macro-F1 is {scores.macro_f1}"
-        seen = " (choices have seen it, so this flatters)" if scores.seen_by_choices else ""
+        where = "In cross-validation" if name == "cv" else f"On the {name} split"
+        start = f"{where}, accuracy is {scores.accuracy} and macro-F1 is {scores.macro_f1}"
+        seen = " (seen by choices, so this flatters)" if scores.seen_by_choices else ""
         if not scores.most_confused:
             return f"{start}{seen}; no photo is given a wrong class."
         true, predicted, photos = scores.most_confused[0]
@@ -112,10 +118,15 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; every number is `{"value", "low", "high", "n"}`."""
-        gap = {name: interval.to_json() for name, interval in self.gap.items()}
+        gaps = {"train_minus_test": self.gap, "train_minus_val": self.gap_to_val}
         return {
             "splits": {name: _split_to_json(scores) for name, scores in self.splits.items()},
-            "gap": {"train_minus_test": gap} if gap else {},
+            "gap": {
+                name: {measure: interval.to_json() for measure, interval in gap.items()}
+                for name, gap in gaps.items()
+                if gap
+            },
+            "stability": {phase: found.to_json() for phase, found in self.stability.items()},
             "classes": list(self.classes),
             "seconds": dict(self.seconds),
         }
@@ -128,12 +139,18 @@ class Evaluation:
             RunError: if the value is not what `to_json` writes.
         """
         try:
-            gap = value["gap"].get("train_minus_test", {})
+            gaps = {
+                name: {measure: Interval.from_json(interval) for measure, interval in gap.items()}
+                for name, gap in value["gap"].items()
+            }
+            stability = value.get("stability", {})  # runs of earlier versions have none
             return cls(
                 classes=tuple(value["classes"]),
                 splits={name: _split_from_json(scores) for name, scores in value["splits"].items()},
-                gap={name: Interval.from_json(interval) for name, interval in gap.items()},
+                gap=gaps.get("train_minus_test", {}),
                 seconds={stage: float(seconds) for stage, seconds in value["seconds"].items()},
+                gap_to_val=gaps.get("train_minus_val", {}),
+                stability={phase: Stability.from_json(found) for phase, found in stability.items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise RunError(

@@ -20,6 +20,7 @@ from topwork.reports.gallery import Gallery, make_gallery
 from topwork.reports.inputs import SPLITS, ReportInputs
 from topwork.reports.story import recipe_in_words, verdict
 from topwork.reports.svg import inline_svg
+from topwork.reports.training_words import imbalance_in_words, training_in_words
 
 __all__ = ["render_page", "render_report"]
 
@@ -42,7 +43,7 @@ _MEASURES = {
     "nll": "Negative log likelihood",
     "brier": "Brier score",
 }
-_PART_TITLES = {"test": "Test", "val": "Validation", "train": "Training"}
+_PART_TITLES = {"test": "Test", "cv": "Cross-validation", "val": "Validation", "train": "Training"}
 _SEVERITIES = ("error", "warning", "info")
 
 
@@ -102,7 +103,8 @@ def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "run": inputs,
         "part_titles": {part: part.capitalize() for part in inputs.evaluation["splits"]} | _PART_TITLES,
         "verdict": verdict(inputs),
-        "asked": recipe_in_words(inputs.recipe),
+        "asked": (*recipe_in_words(inputs.recipe), *imbalance_in_words(inputs.provenance)),
+        "went": training_in_words(inputs),
         "toml": inputs.recipe.to_toml().splitlines(),
         "finished": str(inputs.provenance.get("finished") or "")[:16].replace("T", " "),
         "command": str(inputs.provenance.get("command") or ""),

@@ -11,11 +11,11 @@ from topwork.recipe import Recipe
 
 __all__ = ["SPLITS", "ManifestRow", "PredictionRow", "ReportInputs", "judged_part"]
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "cv", "test")
 
 
 def judged_part(evaluation: Mapping[str, Any]) -> str:
-    """The part whose figures count: `test`, else `val`, else `train`, else the first there is.
+    """The part whose figures count: `test`, else `cv` (cross-validation), `val`, `train`, or the first there is.
 
     Raises:
         ValueError: if the evaluation holds no part.
@@ -140,4 +140,4 @@ class ReportInputs:
         """Whether the backbone started from random weights, by the recipe or by what was in fact loaded."""
         source = self.provenance.get("backbone", {})
         loaded = str(source.get("source", "")) if isinstance(source, Mapping) else str(source)
-        return self.recipe.backbone.weights == "none" or loaded.lower() in ("none", "random")
+        return self.recipe.backbone.weights == "none" or loaded.lower() in ("none", "random", "random weights")

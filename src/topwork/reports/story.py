@@ -35,12 +35,18 @@ def verdict(inputs: ReportInputs) -> tuple[Sentence, ...]:
 
 def _how_good(inputs: ReportInputs) -> Sentence:
     accuracy = inputs.scores["accuracy"]
+    names = count(len(inputs.classes), "class", plural="classes")
+    if inputs.judged == "cv":
+        how = "In cross-validation, where a model judges only photos that it has not seen, the right one of"
+        return Sentence(
+            text=f"{how} {names} is named in {percent(accuracy['value'])} of cases ({percent_bounds(accuracy)})."
+        )
     photos = {
         "test": "photos that no choice has seen",
         "val": "validation photos, which were seen by choices,",
         "train": "its own training photos",
     }.get(inputs.judged, f"photos of “{inputs.judged}”")
-    text = f"On {photos} the model names the right one of {count(len(inputs.classes), 'class', plural='classes')} "
+    text = f"On {photos} the model names the right one of {names} "
     return Sentence(text=f"{text}in {percent(accuracy['value'])} of cases ({percent_bounds(accuracy)}).")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from topwork.measures.metrics import ClassCounts
 from topwork.measures.predictions import Predictions
 
-__all__ = ["KERNEL_PHASE", "EpochRecord", "Score", "score"]
+__all__ = ["KERNEL_PHASE", "EpochRecord", "Score", "epoch_losses", "score"]
 
 KERNEL_PHASE = 3
 """Number of the records of a kernel head that is solved on what phase 2 left."""
@@ -64,3 +65,12 @@ def score(predictions: Predictions, loss: float) -> Score:
         recall=float(counted.macro_recall),
         f1=float(counted.macro_f1),
     )
+
+
+def epoch_losses(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Lines of `history.jsonl` -> phase, e.g. `phase 2` -> validation loss of each epoch, not of a solver's steps."""
+    losses: dict[str, list[float]] = {}
+    for line in history:
+        if not line.get("note"):
+            losses.setdefault(f"phase {line['phase']}", []).append(float(line["val"]["loss"]))
+    return losses

@@ -21,9 +21,10 @@ from topwork.measures.calibration import fit_temperature
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
-from topwork.training.history import KERNEL_PHASE
+from topwork.training.history import KERNEL_PHASE, epoch_losses
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
+from topwork.workflow.crossval import cross_validated
 from topwork.workflow.pacing import Budget, WatchedProgress
 from topwork.workflow.planning import Paced, plan_fit
 from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
@@ -96,11 +97,13 @@ class Outcome:
     network: Network
     paced: Paced | None = None
     weighed: ImbalanceChoice | None = None
+    folds: Predictions | None = None
 
     @property
     def predictions(self) -> dict[str, Predictions]:
-        """By part, with the temperature applied."""
-        return {name: part.at_temperature(self.temperature) for name, part in self.trained.predictions.items()}
+        """By part, with the temperature applied; `cv` is cross-validation, each fold at its own temperature."""
+        own = {name: part.at_temperature(self.temperature) for name, part in self.trained.predictions.items()}
+        return own if self.folds is None else own | {"cv": self.folds}
 
 
 def fit(
@@ -144,9 +147,14 @@ def fit(
         _tell(found, manifest, findings=len(findings), progress=progress)
         outcome = fit_manifest(chosen, manifest, watch=watch, run=run, budget=budget, progress=progress)
         run.write_recipe(outcome.recipe)  # a budget may have changed it
+        if "test" not in outcome.trained.predictions and chosen.data.folds:
+            seconds = None if budget else sum(watch.seconds.values())
+            watch.stage("cross-validation")
+            said = cross_validated(chosen, found, judge=_judge(chosen), seconds=seconds, progress=progress)
+            outcome = replace(outcome, folds=said)
         watch.stage("evaluate")
-        evaluation = _evaluation(outcome, manifest, seconds={})
-        run.write_evaluation(evaluation.to_json(), classification_report(evaluation))
+        evaluation = _evaluation(outcome, manifest, history=run.history(), seconds={})
+        run.write_evaluation(evaluation.to_json(), classification_report(evaluation, note=_note(outcome)))
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
         name = "" if isinstance(recipe, Recipe) else str(recipe)
         facts = {"started": started, "command": command_line(), "recipe_name": name, "finished": now()}
@@ -156,10 +164,10 @@ def fit(
         run.write_provenance(provenance)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
-        evaluation = _evaluation(outcome, manifest, seconds=watch.finished())
+        evaluation = _evaluation(outcome, manifest, history=run.history(), seconds=watch.finished())
         _write_times(run, outcome, evaluation=evaluation, provenance=provenance)
     _tell_times(outcome, evaluation, progress=progress)
-    progress.say(evaluation.headline())
+    progress.say(" ".join(filter(None, [evaluation.headline(), _note(outcome)])))
     return Run(path=path, evaluation=evaluation)
 
 
@@ -289,11 +297,24 @@ def _tell(found: Scan, manifest: Manifest, *, findings: int, progress: Progress)
     )
 
 
-def _evaluation(outcome: Outcome, manifest: Manifest, *, seconds: Mapping[str, float]) -> Evaluation:
+def _judge(recipe: Recipe) -> Callable[[Manifest], Predictions]:
+    return lambda manifest: fit_manifest(recipe, manifest).predictions["test"]
+
+
+def _note(outcome: Outcome) -> str:
+    """What a reader must know before any number."""
+    if outcome.trained.classifier.backbone.provenance.kind != "none":
+        return ""
+    return "Random weights: the backbone began without any training, so read this as a baseline."
+
+
+def _evaluation(
+    outcome: Outcome, manifest: Manifest, *, history: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
+) -> Evaluation:
     group_of = {row.path: row.group for row in manifest.rows}
     predictions = outcome.predictions
     groups = {name: [group_of[path] for path in part.paths] for name, part in predictions.items()}
-    return evaluate(predictions, seconds=seconds, groups=groups)
+    return evaluate(predictions, seconds=seconds, groups=groups, losses=epoch_losses(history))
 
 
 def _write_times(run: RunDir, outcome: Outcome, *, evaluation: Evaluation, provenance: Mapping[str, Any]) -> None:
@@ -302,7 +323,7 @@ def _write_times(run: RunDir, outcome: Outcome, *, evaluation: Evaluation, prove
     if paced is not None:
         numbers["forecast"] = paced.forecast
         run.write_provenance({**provenance, "budget": paced.to_json(numbers["seconds"])})
-    run.write_evaluation(numbers, classification_report(evaluation))
+    run.write_evaluation(numbers, classification_report(evaluation, note=_note(outcome)))
 
 
 def _tell_times(outcome: Outcome, evaluation: Evaluation, *, progress: Progress) -> None:
