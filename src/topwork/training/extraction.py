@@ -163,6 +163,10 @@ class Extractor:
             self.request = replace(self.request, photos=photos)
         return self.request
 
+    def close(self) -> None:
+        """Let go of the trunk and its memory; it is opened again if more rows are asked for."""
+        self._trunk = None
+
     @property
     def _has_trunk(self) -> bool:
         return self.features or self.request.cut != 0

@@ -78,7 +78,7 @@ class CachedFeed:
     def __init__(
         self, store: Store, views: Sequence[npt.NDArray[np.int64]], *, labels: npt.NDArray[np.int64], order: Order
     ) -> None:
-        self._mapped = store.mapped()
+        self._store = store
         self._rows = np.stack(views)  # (views, N) row numbers
         self._labels = labels
         self._order = order
@@ -86,9 +86,10 @@ class CachedFeed:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
         """See `Feed`."""
+        mapped = self._store.mapped()  # mapped anew each epoch: pages that were read count as this process's memory
         for chosen in islice(self._order.batches(number), start, None):
             rows = self._rows[(number + chosen) % len(self._rows), chosen]
-            yield read_rows(self._mapped, rows), self._labels[chosen]
+            yield read_rows(mapped, rows), self._labels[chosen]
 
 
 class FreshFeed:

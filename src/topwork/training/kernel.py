@@ -33,7 +33,7 @@ KERNEL_PATH = (0.5, 0.15, 0.05)
 """Ridge strengths tried where the recipe leaves `phase1.weight_decay` out, strongest first."""
 
 _BATCH = 1024  # rows whose likenesses are in memory at once
-_TOP_BATCH = 256  # rows of one pass through the top
+_TOP_BATCH = 64  # rows of one pass through the top
 _JITTER = 1e-6  # of the mean diagonal: copies of one photo among the landmarks must not make the system singular
 _GAIN = 5.0  # least squares answers lie in about [0, 1]; five times that is nearer to logits, temperature does the rest
 

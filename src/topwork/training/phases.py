@@ -42,7 +42,7 @@ __all__ = [
     "train_head",
 ]
 
-_BATCH = 256  # rows of one forward pass without gradients
+_BATCH = 64  # rows of one forward pass without gradients: the top makes many times its input of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

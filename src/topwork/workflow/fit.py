@@ -233,6 +233,7 @@ def _experiment(
 ) -> Experiment:
     """Everything that training reads; computes the rows that no cache holds."""
     pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
+    extractor.close()  # what it needs is memory that training can use
     progress.say(
         f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
         f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
