@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 import topwork
 from topwork.cli.app import run
+from topwork.data.manifest import Manifest
 from topwork.errors import DataError, RecipeError
 from topwork.workflow.explain import write_pictures
+from topwork.workflow.rundir import RunDir
 
 
 def _photos(folder: Path, count: int) -> list[Path]:
@@ -74,3 +77,43 @@ def test_the_command(
     shown = capsys.readouterr()
     assert shown.out.count(".png") == 2
     assert "1 of the photos could not be read" in shown.err
+
+
+def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None:
+    said = RunDir.open(tiny_run.path).explanations()
+    manifest = {row.path: row for row in Manifest.read_csv(tiny_run.path / "manifest.csv", root=drawn_photos).rows}
+    assert said["part"] == "test"
+    assert {photo["path"] for photo in said["photos"]} <= {row.path for row in manifest.values() if row.split == "test"}
+    for photo in said["photos"]:
+        assert photo["label"] == manifest[photo["path"]].label
+        assert all((tiny_run.path / photo[kind]).is_file() for kind in ("heatmap", "contrast"))
+        near = [manifest[each["path"]] for each in photo["neighbours"]]
+        assert len(near) == 5
+        assert {row.split for row in near} == {"train"}
+        assert len({row.sha256 for row in near}) == 5
+        assert [row.label for row in near] == [each["label"] for each in photo["neighbours"]]
+    assert set(said["faithfulness"]["beats"]) == {"random", "centre"}
+    assert said["faithfulness"]["deletion"]["n"] == 10
+    assert set(said["hidden"]) == {"intact", "background blurred", "object blurred", "note"}
+    assert all(each["label"] not in each["classes"] for each in said["confusers"])
+    for name in ("gradcam_example", "gradcam_grid"):
+        assert (tiny_run.path / "figures" / f"{name}.png").stat().st_size > 1000
+    assert "explain" in RunDir.open(tiny_run.path).evaluation()["seconds"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_explained_in_full(
+    tiny_run: topwork.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.path, copy)
+    (copy / "explanations.json").unlink()
+    assert run(["explain", str(copy), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == RunDir.open(copy).explanations()
+    assert said["randomisation"]["stages"][0]["stage"] == "head"
+    first = RunDir.open(tiny_run.path).explanations()
+    assert [photo["neighbours"] for photo in said["photos"]] == [photo["neighbours"] for photo in first["photos"]]
+    assert run(["explain", str(copy)]) == 0
+    assert "accuracy, background blurred" in capsys.readouterr().out
+    assert run(["explain", str(tmp_path)]) == 2

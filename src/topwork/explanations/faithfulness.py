@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -80,9 +81,7 @@ class Removal:
 
     def areas(self, maps: _Floats, *, seed: int = 0) -> Areas:
         """Areas under both curves for maps (N,H,W); places of equal importance go in random order."""
-        blurred, filled = blurred_views(self.images), np.empty_like(self.images)
-        filled[:] = np.round(self.fill)
-        whole, nothing, soft = (self._probability(views) for views in (self.images, filled, blurred))
+        blurred, filled, (whole, nothing, soft) = self._ends
         deletion, insertion = [whole], [soft]
         ranks = _ranks(maps, seed=seed)  # (N,H,W): 0 is the most important place
         places = ranks[0].size
@@ -91,6 +90,13 @@ class Removal:
             deletion.append(self._probability(np.where(taken, filled, self.images)))
             insertion.append(self._probability(np.where(taken, self.images, blurred)))
         return Areas(deletion=_area([*deletion, nothing]), insertion=_area([*insertion, whole]))
+
+    @cached_property
+    def _ends(self) -> tuple[_Images, _Images, list[npt.NDArray[np.float64]]]:
+        """The blurred and the filled photos, and the answers to whole, filled and blurred ones: of every curve."""
+        blurred, filled = blurred_views(self.images), np.empty_like(self.images)
+        filled[:] = np.round(self.fill)
+        return blurred, filled, [self._probability(views) for views in (self.images, filled, blurred)]
 
     def _probability(self, views: _Images) -> npt.NDArray[np.float64]:
         parts = [softmax(np.asarray(self.score(part), np.float64)) for part in _batches(views)]

@@ -45,6 +45,7 @@ class ExplainedPhoto:
         target: the class that `heatmap` explains.
         against: the other one of the two most likely classes; `contrast` speaks for `predicted` where positive.
         view: (H,W,3) uint8, what the network sees.
+        raw: (h,w) the heatmap at the layer's own resolution.
         heatmap: (H,W) in [0,1].
         contrast: (H,W) in [-1,1].
     """
@@ -54,6 +55,7 @@ class ExplainedPhoto:
     target: str
     against: str
     view: _Pixels
+    raw: _Floats
     heatmap: _Floats
     contrast: _Floats
 
@@ -221,6 +223,7 @@ def _photos(
             target=bundle.classes[int(maps.targets[row])],
             against=bundle.classes[int(contrasts.against[row])],
             view=views[row],
+            raw=maps.raw[row],
             heatmap=maps.maps[row],
             contrast=contrasts.maps[row],
         )

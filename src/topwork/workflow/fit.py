@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from topwork.atomic import write_text
 from topwork.data.audit import audit
+from topwork.data.finding import Finding
 from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
 from topwork.data.split import split
 from topwork.digest import digest
+from topwork.errors import TopworkError
 from topwork.evaluation.evaluate import Evaluation, evaluate
 from topwork.evaluation.report_text import classification_report
 from topwork.measures.calibration import fit_temperature
@@ -162,6 +164,9 @@ def fit(
         watch.stage("pack")
         write_model(run, outcome, provenance=provenance)
         run.write_provenance(provenance)
+        watch.stage("explain")
+        findings += _explained(run, outcome, manifest=manifest, progress=progress)
+        run.write_findings([finding.to_json() for finding in findings])
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds=watch.finished())
@@ -169,6 +174,20 @@ def fit(
     _tell_times(outcome, evaluation, progress=progress)
     progress.say(" ".join(filter(None, [evaluation.headline(), _note(outcome)])))
     return Run(path=path, evaluation=evaluation)
+
+
+def _explained(run: RunDir, outcome: Outcome, *, manifest: Manifest, progress: Progress) -> tuple[Finding, ...]:
+    """Explain the run in seconds; what cannot be explained is said and stops nothing."""
+    from topwork.workflow.explaining import QUICK, explain_run
+
+    if outcome.paced is not None:
+        progress.say("Explanations are left out of a fit with --minutes; `topwork explain RUN` makes them.")
+        return ()
+    try:
+        return explain_run(run, root=manifest.root, depth=QUICK, extractor=outcome.extractor, progress=progress)
+    except TopworkError as error:
+        progress.say(f"Nothing is explained: {error.what}")
+        return ()
 
 
 def fit_manifest(

@@ -74,6 +74,16 @@ class RunDir:
         return self.path / "figures"
 
     @property
+    def heatmaps_folder(self) -> Path:
+        """A heatmap and a contrast of every photo that `explanations.json` names, as JPEG."""
+        return self.figures_folder / "heatmaps"
+
+    @property
+    def explanations_file(self) -> Path:
+        """Heatmaps' facts, whether to believe them, neighbours and shortcuts; absent where nothing was explained."""
+        return self.path / "explanations.json"
+
+    @property
     def model_folder(self) -> Path:
         """The bundle of the epoch that the recipe keeps."""
         return self.path / "model"
@@ -113,6 +123,10 @@ class RunDir:
     def evaluation(self) -> dict[str, Any]:
         """The numbers."""
         return dict(self._json("evaluation.json"))
+
+    def explanations(self) -> dict[str, Any]:
+        """Why the model says what it says."""
+        return dict(self._json("explanations.json"))
 
     def write_provenance(self, provenance: Mapping[str, Any]) -> None:
         """`provenance.json`."""

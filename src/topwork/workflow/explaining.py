@@ -1,0 +1,326 @@
+"""What a finished run can say about itself: heatmaps of chosen photos, whether to believe them, neighbours, shortcuts.
+
+Writes `explanations.json`, `figures/gradcam_example.png`, `figures/gradcam_grid.png` and a heatmap for each photo that
+the first names. `fit` asks for little, so that it costs seconds; `topwork explain RUN` asks for all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topwork.atomic import write_bytes, write_json
+from topwork.data.finding import Finding
+from topwork.data.manifest import Manifest, Row
+from topwork.errors import DataError
+from topwork.progress import Progress, silent
+from topwork.reports.inputs import SPLITS, PredictionRow
+from topwork.workflow.explain import Explained, ExplainedPhoto, explain
+from topwork.workflow.prepare import extractor_for, items_of, network_for
+from topwork.workflow.rundir import RunDir
+
+if TYPE_CHECKING:
+    from topwork.explanations.neighbours import Neighbour
+    from topwork.explanations.shortcuts import HotSpot, Probe
+    from topwork.exports.bundle import Bundle
+    from topwork.training.extraction import Extractor
+
+__all__ = ["FULL", "QUICK", "Depth", "explain_finished", "explain_run"]
+
+_ERRORS = 12
+_GRID = 6  # photos of a class
+_CLASSES = 10  # in the grid's picture
+_FEWEST = 100  # photos below which probes of shortcuts could not tell anything
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How much is asked.
+
+    Args:
+        judged: photos for deletion and insertion.
+        steps: of their curves.
+        forgetting: photos for the randomisation check; 0 leaves it out.
+        probed: photos for the probes of shortcuts.
+    """
+
+    judged: int
+    steps: int
+    forgetting: int
+    probed: int
+
+
+QUICK = Depth(judged=10, steps=6, forgetting=0, probed=400)
+FULL = Depth(judged=100, steps=10, forgetting=16, probed=2000)
+
+
+def explain_run(
+    run: RunDir,
+    *,
+    root: Path,
+    depth: Depth = FULL,
+    extractor: Extractor | None = None,
+    progress: Progress = silent,
+) -> tuple[Finding, ...]:
+    """Explain a run and write it down in the run.
+
+    Args:
+        run: with its model, manifest and predictions.
+        root: of the photos.
+        depth: how much is asked.
+        extractor: the one that trained; None makes it again from the recipe, and computes features that no cache holds.
+        progress: told how far it is.
+
+    Returns:
+        What a person should look at: shortcuts.
+
+    Raises:
+        DataError: if the photos are not there any more.
+    """
+    from topwork.exports.bundle import read_bundle
+
+    bundle = read_bundle(run.model_folder)
+    manifest = Manifest.read_csv(run.manifest_file, root=root)
+    part, rows = _judged(run.predictions_file)
+    by_path = {row.path: row for row in manifest.rows}
+    order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
+    errors = sorted((row for row in rows if row.label != row.predicted), key=lambda row: (-row.confidence, row.path))
+    chosen = list({row.path: row for row in [*errors[:_ERRORS], *_of_each_class(order)]}.values())
+    found = explain(bundle, [root / row.path for row in chosen], progress=progress)
+    if found.failed:
+        raise DataError(f"A photo of the run cannot be read any more: {found.failed[0][1]}", fix="put it back.")
+    near = _Neighbours(run, manifest=manifest, extractor=extractor, progress=progress)
+    neighbours = near.of([by_path[row.path] for row in chosen])
+    probes = _probes(manifest, most=depth.probed)
+    spots = _hot_spots(found)
+    photos = _written(run, chosen, found=found, neighbours=neighbours)
+    facts: dict[str, Any] = {
+        "part": part,
+        "method": found.method,
+        "layer": found.layer,
+        "photos": photos,
+        "confusers": near.confusers([by_path[row.path] for row in rows]),
+        "shortcuts": {
+            "photos": min(len(manifest.rows), depth.probed),
+            "probes": [each.to_json() for each in probes],
+            "hot_spots": [each.to_json() for each in spots],
+        },
+    }
+    facts |= _believable(bundle, [(root / row.path, row.label) for row in order], depth=depth, progress=progress)
+    write_json(run.explanations_file, facts)
+    _draw(run, chosen, found=found)
+    from topwork.explanations.shortcuts import shortcut_findings
+
+    return shortcut_findings(probes, spots)
+
+
+def explain_finished(run: str | Path, *, progress: Progress = silent) -> dict[str, Any]:
+    """Explain a finished run in full, and make its report again.
+
+    Args:
+        run: the folder.
+        progress: told how far it is.
+
+    Returns:
+        The content of `explanations.json`.
+
+    Raises:
+        RunError: if there is no finished run.
+        DataError: if its photos are not there any more.
+    """
+    from topwork.workflow.report import report
+
+    opened = RunDir.open(run)
+    found = explain_run(opened, root=Path(opened.provenance()["data"]["root"]), progress=progress)
+    others = [each for each in opened.findings() if each.get("kind") != "shortcut"]
+    opened.write_findings([*others, *(finding.to_json() for finding in found)])
+    report(run)
+    return opened.explanations()
+
+
+def _judged(path: Path) -> tuple[str, list[PredictionRow]]:
+    """The part whose figures count, and its predictions."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        rows = [PredictionRow.from_fields(fields) for fields in csv.DictReader(stream)]
+    part = next((name for name in reversed(SPLITS) if any(row.split == name for row in rows)), SPLITS[0])
+    return part, [row for row in rows if row.split == part]
+
+
+def _of_each_class(order: Sequence[PredictionRow]) -> list[PredictionRow]:
+    mine: dict[str, list[PredictionRow]] = defaultdict(list)
+    for row in order:
+        if len(mine[row.label]) < _GRID:
+            mine[row.label].append(row)
+    return [row for label in sorted(mine)[: 2 * _CLASSES] for row in mine[label]]
+
+
+class _Neighbours:
+    """The training photos in feature space."""
+
+    def __init__(self, run: RunDir, *, manifest: Manifest, extractor: Extractor | None, progress: Progress) -> None:
+        if extractor is None:
+            recipe = run.recipe()
+            extractor = extractor_for(recipe, network_for(recipe), progress=progress)
+        self._extractor, self._manifest = extractor, manifest
+        self._library: Any = None
+
+    def of(self, rows: Sequence[Row]) -> list[tuple[Neighbour, ...]] | None:
+        """The nearest training photos of each; None where the recipe has no frozen features."""
+        from topwork.explanations.neighbours import Library, nearest
+
+        if not self._extractor.features:
+            return None
+        if self._library is None:
+            train = self._manifest.part("train")
+            self._library = Library(
+                features=self._features(train),
+                paths=[row.path for row in train],
+                labels=[row.label for row in train],
+                marks=[_marks(row) for row in train],
+            )
+        return nearest(self._library, self._features(rows), marks=[_marks(row) for row in rows], k=_NEIGHBOURS)
+
+    def confusers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """The training photos that most often stand near these photos under another label."""
+        from topwork.explanations.neighbours import confusers
+
+        found = self.of(rows)
+        return [] if found is None else [each.to_json() for each in confusers(found, [row.label for row in rows])]
+
+    def _features(self, rows: Sequence[Row]) -> Any:
+        items = items_of(self._manifest, rows)
+        pooled, _ = self._extractor.extract(items, augment=None, activations=False)
+        return pooled.read([(item.sha256, 0) for item in items])
+
+
+def _marks(row: Row) -> frozenset[str]:
+    return frozenset(mark for mark in (row.sha256, f"group {row.group}" if row.group else "") if mark)
+
+
+def _probes(manifest: Manifest, *, most: int) -> list[Probe]:
+    from topwork.explanations.shortcuts import PROBES, look, probe
+
+    rows = sorted(manifest.rows, key=lambda row: row.sha256)[:most]
+    if len(rows) < _FEWEST:
+        return []
+    sights = [look(path) for path in manifest.paths(rows)]
+    labels, groups = [row.label for row in rows], [row.group for row in rows]
+    found = [probe(name, sights, labels=labels, groups=groups) for name in PROBES]
+    return [each for each in found if each is not None]
+
+
+def _hot_spots(found: Explained) -> tuple[HotSpot, ...]:
+    from topwork.explanations.shortcuts import hot_spots
+
+    maps = np.stack([photo.raw for photo in found.photos])
+    return hot_spots(maps, [photo.target for photo in found.photos])
+
+
+def _written(
+    run: RunDir,
+    chosen: Sequence[PredictionRow],
+    *,
+    found: Explained,
+    neighbours: Sequence[Sequence[Neighbour]] | None,
+) -> list[dict[str, Any]]:
+    """One heatmap a photo as JPEG, and what is said about it."""
+    from PIL import Image
+
+    from topwork.explanations.overlay import contrast_overlay, overlay
+
+    run.heatmaps_folder.mkdir(parents=True, exist_ok=True)
+    said = []
+    for number, (row, photo) in enumerate(zip(chosen, found.photos, strict=True)):
+        files = {}
+        for kind, pixels in (
+            ("heatmap", overlay(photo.view, photo.heatmap)),
+            ("contrast", contrast_overlay(photo.view, photo.contrast)),
+        ):
+            path = run.heatmaps_folder / f"{number:03d}-{kind}.jpg"
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, format="JPEG", quality=80)
+            write_bytes(path, stream.getvalue())
+            files[kind] = path.relative_to(run.path).as_posix()
+        near = [] if neighbours is None else [each.to_json() for each in neighbours[number]]
+        said.append({**photo.to_json(), "path": row.path, "label": row.label, **files, "neighbours": near})
+    return said
+
+
+def _believable(
+    bundle: Bundle, photos: Sequence[tuple[Path, str]], *, depth: Depth, progress: Progress
+) -> dict[str, Any]:
+    """Deletion and insertion against random maps and the middle, hidden backgrounds, and forgetting."""
+    from topwork.explanations.faithfulness import Removal, accuracy_without, faithfulness
+    from topwork.explanations.gradcam import heatmaps
+    from topwork.explanations.randomisation import randomisation
+    from topwork.exports.predictor import Predictor
+
+    some = photos[: depth.judged]
+    if len(some) < 2:
+        return {}
+    seen = explain(bundle, [path for path, _ in some])
+    views = np.stack([photo.view for photo in seen.photos])
+    maps = heatmaps(bundle.classifier, views)
+    forwards = len(some) * (6 * depth.steps + 3)
+    # fit must not wait for a conversion
+    predictor = Predictor.load(
+        bundle, engine="auto" if depth.forgetting else "torch", photos=forwards, progress=progress
+    )
+    red, green, blue = (255 * mean for mean in bundle.spec.mean)
+    removal = Removal(
+        score=predictor.run, images=views, targets=maps.targets, fill=(red, green, blue), steps=depth.steps
+    )
+    progress.say(f"Taking marked places away from {len(some)} photos, to see whether the heatmaps can be believed.")
+    labels = np.array([bundle.classes.index(label) for _, label in some])
+    judged = faithfulness(removal, maps.maps, cells=maps.raw.shape[1:])
+    hidden = accuracy_without(removal, maps.maps, labels=labels)
+    progress.say(judged.verdict)
+    said: dict[str, Any] = {
+        "faithfulness": {**judged.to_json(), "steps": depth.steps},
+        "hidden": {name: each.to_json() for name, each in hidden.items()}
+        | {"note": "object: the hottest quarter of the heatmap; exact masks are not known for photos."},
+    }
+    if depth.forgetting:
+        said["randomisation"] = randomisation(bundle.classifier, views[: depth.forgetting]).to_json()
+    return said
+
+
+def _draw(run: RunDir, chosen: Sequence[PredictionRow], *, found: Explained) -> None:
+    from topwork.explanations.overlay import Panel, contrast_overlay, overlay, panels_png
+
+    pairs = list(zip(chosen, found.photos, strict=True))
+    rows: dict[str, list[Panel]] = defaultdict(list)
+    for row, photo in sorted(pairs, key=lambda pair: pair[0].label):
+        if len(rows[row.label]) < _GRID and (row.label in rows or len(rows) < _CLASSES):
+            is_wrong = row.label != photo.predicted
+            title = f"{photo.predicted} {photo.probabilities[photo.predicted]:.2f}"
+            rows[row.label].append(Panel(pixels=overlay(photo.view, photo.heatmap), title=title, is_wrong=is_wrong))
+    run.figures_folder.mkdir(exist_ok=True)
+    shown = dict(list(rows.items())[:_CLASSES])
+    write_bytes(run.figures_folder / "gradcam_grid.png", panels_png(shown))
+
+    def panels(row: PredictionRow, photo: ExplainedPhoto) -> list[Panel]:
+        why = f"blue: {photo.predicted}\norange: {photo.against}"
+        return [
+            Panel(pixels=photo.view, title=f"labelled {row.label}"),
+            Panel(
+                pixels=overlay(photo.view, photo.heatmap),
+                title=f"{photo.predicted} {photo.probabilities[photo.predicted]:.2f}",
+                is_wrong=row.label != photo.predicted,
+            ),
+            Panel(pixels=contrast_overlay(photo.view, photo.contrast), title=why),
+        ]
+
+    right = [pair for pair in pairs if pair[0].label == pair[1].predicted][:1]
+    wrong = [pair for pair in pairs if pair[0].label != pair[1].predicted][:1]
+    named = {"right": right, "wrong": wrong}
+    example = {name: panels(*pair[0]) for name, pair in named.items() if pair}
+    write_bytes(run.figures_folder / "gradcam_example.png", panels_png(example))
