@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topwork.data import drawn as module
-from topwork.data.drawn import SPECIES, Drawn, draw_flower, masks_folder, read_mask, write_drawn_flowers
+from topwork.data.drawn import (
+    SPECIES,
+    Drawn,
+    draw_flower,
+    draw_surroundings,
+    masks_folder,
+    read_mask,
+    write_drawn_flowers,
+)
 from topwork.errors import DataError
 
 SEEDS = st.integers(min_value=-(2**70), max_value=2**70)
@@ -209,3 +217,13 @@ def test_an_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
         write_drawn_flowers(tmp_path / "flowers", n_per_class=2, size=32, seed=0, progress=_StopsAt(7))
     assert list(tmp_path.iterdir()) == []
     assert len(list(write_drawn_flowers(tmp_path / "flowers", n_per_class=1, size=32, seed=0).rglob("*.jpg"))) == 5
+
+
+def test_surroundings_are_the_picture_without_its_flower() -> None:
+    """Outside a widened mask (the camera blurs) both are the same; inside, the flower is gone."""
+    for seed in range(4):
+        flower, empty = draw_flower("rose", seed=seed, size=96), draw_surroundings(seed=seed, size=96)
+        gap = np.abs(flower.pixels.astype(int) - empty.astype(int)).max(axis=2)
+        near = cv2.dilate(flower.mask.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+        assert np.median(gap[~near]) <= 8
+        assert np.median(gap[flower.mask]) > 20

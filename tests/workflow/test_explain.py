@@ -93,7 +93,7 @@ def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None
         assert len({row.sha256 for row in near}) == 5
         assert [row.label for row in near] == [each["label"] for each in photo["neighbours"]]
     assert set(said["faithfulness"]["beats"]) == {"random", "centre"}
-    assert said["faithfulness"]["deletion"]["n"] == 10
+    assert said["faithfulness"]["deletion"]["n"] == 10  # all test photos: there are not more
     assert set(said["hidden"]) == {"intact", "background blurred", "object blurred", "note"}
     assert all(each["label"] not in each["classes"] for each in said["confusers"])
     for name in ("gradcam_example", "gradcam_grid"):

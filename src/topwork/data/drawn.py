@@ -24,7 +24,16 @@ from topwork.digest import seed_from
 from topwork.errors import DataError
 from topwork.progress import Progress, silent
 
-__all__ = ["DRAWN_VERSION", "SPECIES", "Drawn", "draw_flower", "masks_folder", "read_mask", "write_drawn_flowers"]
+__all__ = [
+    "DRAWN_VERSION",
+    "SPECIES",
+    "Drawn",
+    "draw_flower",
+    "draw_surroundings",
+    "masks_folder",
+    "read_mask",
+    "write_drawn_flowers",
+]
 
 DRAWN_VERSION = 1  # raise it whenever any pixel changes: cached folders and seeds depend on it
 
@@ -104,6 +113,19 @@ def draw_flower(species: str, *, seed: int, size: int) -> Drawn:
     layers = _surroundings(seed, size)
     flowers, visible = _fitted_flowers(layers, _turned_flowers(layers.places, species=species, seed=seed))
     return Drawn(_camera(_stack(layers, flowers), _rng("camera", seed)), visible, species)
+
+
+def draw_surroundings(*, seed: int, size: int) -> Pixels:
+    """The picture that `draw_flower` draws from a seed, of any species, without its flowers.
+
+    Args:
+        seed, size: as for `draw_flower`.
+
+    Returns:
+        (size,size,3) uint8 RGB.
+    """
+    layers = _surroundings(seed, size)
+    return _camera(_over(layers.back, layers.front), _rng("camera", seed))
 
 
 def _surroundings(seed: int, size: int) -> _Layers:

@@ -41,6 +41,7 @@ Score = Callable[[_Images], npt.NDArray[Any]]
 
 _BLUR = 1 / 20  # sigma in picture sides: shapes are gone, colours stay
 _BATCH = 64
+_ENOUGH = 50  # photos from which a difference that matters would be seen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,6 +129,8 @@ class Faithfulness:
         if not lost:
             return "The heatmaps mark what the model uses: better than random maps and than the middle of the photo."
         names = " nor ".join(_OTHERS[name] for name in lost)
+        if self.deletion.n < _ENOUGH:
+            return f"{self.deletion.n} photos do not show that the heatmaps are better than {names}; ask more photos."
         return f"The heatmaps are not shown to be better than {names} on {self.deletion.n} photos; do not rely on them."
 
     def to_json(self) -> dict[str, Any]:

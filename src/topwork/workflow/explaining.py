@@ -58,7 +58,7 @@ class Depth:
     probed: int
 
 
-QUICK = Depth(judged=10, steps=6, forgetting=0, probed=400)
+QUICK = Depth(judged=12, steps=4, forgetting=0, probed=400)
 FULL = Depth(judged=100, steps=10, forgetting=16, probed=2000)
 
 
@@ -93,7 +93,7 @@ def explain_run(
     by_path = {row.path: row for row in manifest.rows}
     order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
     errors = sorted((row for row in rows if row.label != row.predicted), key=lambda row: (-row.confidence, row.path))
-    chosen = list({row.path: row for row in [*errors[:_ERRORS], *_of_each_class(order)]}.values())
+    chosen = list({row.path: row for row in [*_of_each_class(order), *errors[:_ERRORS]]}.values())
     found = explain(bundle, [root / row.path for row in chosen], progress=progress)
     if found.failed:
         raise DataError(f"A photo of the run cannot be read any more: {found.failed[0][1]}", fix="put it back.")
@@ -320,7 +320,8 @@ def _draw(run: RunDir, chosen: Sequence[PredictionRow], *, found: Explained) -> 
         ]
 
     right = [pair for pair in pairs if pair[0].label == pair[1].predicted][:1]
-    wrong = [pair for pair in pairs if pair[0].label != pair[1].predicted][:1]
+    errors = [pair for pair in pairs if pair[0].label != pair[1].predicted]
+    wrong = sorted(errors, key=lambda pair: -pair[0].confidence)[:1]
     named = {"right": right, "wrong": wrong}
     example = {name: panels(*pair[0]) for name, pair in named.items() if pair}
     write_bytes(run.figures_folder / "gradcam_example.png", panels_png(example))
