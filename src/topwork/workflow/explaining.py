@@ -19,7 +19,7 @@ import numpy as np
 from topwork.atomic import write_bytes, write_json
 from topwork.data.finding import Finding
 from topwork.data.manifest import Manifest, Row
-from topwork.errors import DataError
+from topwork.errors import DataError, TopworkError
 from topwork.progress import Progress, silent
 from topwork.reports.inputs import SPLITS, PredictionRow
 from topwork.workflow.explain import Explained, ExplainedPhoto, explain
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from topwork.exports.bundle import Bundle
     from topwork.training.extraction import Extractor
 
-__all__ = ["FULL", "QUICK", "Depth", "explain_finished", "explain_run"]
+__all__ = ["FULL", "QUICK", "Depth", "explain_finished", "explain_fitted", "explain_run"]
 
 _ERRORS = 12
 _GRID = 6  # photos of a class
@@ -120,6 +120,29 @@ def explain_run(
     from topwork.explanations.shortcuts import shortcut_findings
 
     return shortcut_findings(probes, spots)
+
+
+def explain_fitted(
+    run: RunDir, *, manifest: Manifest, extractor: Extractor, brief: bool, progress: Progress = silent
+) -> None:
+    """Explain a run that is being made, and add what was found to its findings; what fails is said and stops nothing.
+
+    Args:
+        run: with its model, manifest, predictions and findings.
+        manifest: knows where the photos are.
+        extractor: the one that trained.
+        brief: whether there is time for it; if not, nothing is done.
+        progress: told how far it is.
+    """
+    if not brief:
+        progress.say("Explanations are left out of a fit with --minutes; `topwork explain RUN` makes them.")
+        return
+    try:
+        found = explain_run(run, root=manifest.root, depth=QUICK, extractor=extractor, progress=progress)
+    except TopworkError as error:
+        progress.say(f"Nothing is explained: {error.what}")
+        return
+    run.write_findings([*run.findings(), *(finding.to_json() for finding in found)])
 
 
 def explain_finished(run: str | Path, *, progress: Progress = silent) -> dict[str, Any]:

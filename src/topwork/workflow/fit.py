@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from topwork.atomic import write_text
 from topwork.data.audit import audit
-from topwork.data.finding import Finding
 from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
 from topwork.data.split import split
 from topwork.digest import digest
-from topwork.errors import TopworkError
 from topwork.evaluation.evaluate import Evaluation, evaluate
 from topwork.evaluation.report_text import classification_report
 from topwork.measures.calibration import fit_temperature
@@ -27,6 +25,7 @@ from topwork.training.history import KERNEL_PHASE, epoch_losses
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
 from topwork.workflow.crossval import cross_validated
+from topwork.workflow.explaining import explain_fitted
 from topwork.workflow.pacing import Budget, WatchedProgress
 from topwork.workflow.planning import Paced, plan_fit
 from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
@@ -132,7 +131,7 @@ def fit(
         TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it; nothing is left
             behind.
     """
-    watch = _Stopwatch()
+    watch, started = _Stopwatch(), now()
     budget = None if minutes is None else Budget(minutes=minutes)
     chosen = _chosen(recipe, settings)
     watch.stage("scan")
@@ -141,7 +140,6 @@ def fit(
     manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
     path = Path(to) if to is not None else next_run_name(found.name)
     with draft_run(path) as run:
-        started = now()
         run.write_recipe(chosen)
         manifest.write_csv(run.manifest_file)
         findings = audit(found)
@@ -165,8 +163,7 @@ def fit(
         write_model(run, outcome, provenance=provenance)
         run.write_provenance(provenance)
         watch.stage("explain")
-        findings += _explained(run, outcome, manifest=manifest, progress=progress)
-        run.write_findings([finding.to_json() for finding in findings])
+        explain_fitted(run, manifest=manifest, extractor=outcome.extractor, brief=not budget, progress=progress)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds=watch.finished())
@@ -174,20 +171,6 @@ def fit(
     _tell_times(outcome, evaluation, progress=progress)
     progress.say(" ".join(filter(None, [evaluation.headline(), _note(outcome)])))
     return Run(path=path, evaluation=evaluation)
-
-
-def _explained(run: RunDir, outcome: Outcome, *, manifest: Manifest, progress: Progress) -> tuple[Finding, ...]:
-    """Explain the run in seconds; what cannot be explained is said and stops nothing."""
-    from topwork.workflow.explaining import QUICK, explain_run
-
-    if outcome.paced is not None:
-        progress.say("Explanations are left out of a fit with --minutes; `topwork explain RUN` makes them.")
-        return ()
-    try:
-        return explain_run(run, root=manifest.root, depth=QUICK, extractor=outcome.extractor, progress=progress)
-    except TopworkError as error:
-        progress.say(f"Nothing is explained: {error.what}")
-        return ()
 
 
 def fit_manifest(
