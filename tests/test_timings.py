@@ -87,3 +87,28 @@ def test_a_damaged_entry_is_measured_again(tmp_path: Path, damaged: object) -> N
     known = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(dict.fromkeys(known, damaged)), encoding="utf-8")
     assert Timings(path).pick("what", "key", candidates={"slow": lambda: 2.0, "fast": lambda: 1.0}) == "fast"
+
+
+def test_what_a_run_decided_counts_before_what_the_machine_remembers(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    Timings(path).pick("streams", "k", candidates=Clock(a=1.0, b=2.0).candidates)
+    clock = Clock(a=1.0, b=2.0)
+    timings = Timings(path, decided={"streams": {"picked": "b", "seconds": {"a": 2.0, "b": 1.0}}})
+    assert timings.pick("streams", "k", candidates=clock.candidates) == "b"
+    assert clock.measured == []
+    assert timings.pick("other", "k", candidates=clock.candidates) == "a"
+    assert (
+        Timings(path, decided={"streams": {"picked": "gone"}}).pick("streams", "k", candidates=clock.candidates) == "a"
+    )
+
+
+def test_each_choice_is_told_before_the_next_one_and_state_is_settled_once(tmp_path: Path) -> None:
+    told: list[dict[str, str]] = []
+    timings = Timings(tmp_path / "t.json")
+    timings.on_choice = lambda used: told.append({what: entry["picked"] for what, entry in used.items()})
+    timings.pick("streams", "k", candidates=Clock(a=1.0).candidates)
+    assert timings.settle("views", lambda: "8") == "8"
+    assert told == [{"streams": "a"}, {"streams": "a", "views": "8"}]
+    later = Timings(tmp_path / "t.json", decided=timings.used)
+    assert later.settle("views", lambda: pytest.fail("was decided")) == "8"
+    assert Timings(tmp_path / "t.json").settle("views", lambda: "3") == "3"  # no machine remembers it

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from topwork.workflow.fetch import fetch as fetch
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
+    from topwork.workflow.lr_find import LrSearch as LrSearch
+    from topwork.workflow.lr_find import lr_find as lr_find
     from topwork.workflow.predict import predict as predict
     from topwork.workflow.report import report as report
     from topwork.workflow.split import SplitChoice as SplitChoice
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Comparison": "topwork.workflow.compare",
     "Explained": "topwork.workflow.explain",
+    "LrSearch": "topwork.workflow.lr_find",
     "Recipe": "topwork.recipe",
     "Run": "topwork.workflow.fit",
     "SplitChoice": "topwork.workflow.split",
@@ -43,6 +46,7 @@ _HOMES = {
     "fetch": "topwork.workflow.fetch",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
+    "lr_find": "topwork.workflow.lr_find",
     "predict": "topwork.workflow.predict",
     "report": "topwork.workflow.report",
     "split": "topwork.workflow.split",
@@ -51,6 +55,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "Explained",
+    "LrSearch",
     "Recipe",
     "Run",
     "SplitChoice",
@@ -62,6 +67,7 @@ __all__ = [
     "fetch",
     "fit",
     "load_recipe",
+    "lr_find",
     "predict",
     "report",
     "split",

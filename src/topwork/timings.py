@@ -38,15 +38,19 @@ class Timings:
 
     Args:
         path: the JSON file that remembers; an unreadable one is measured anew.
+        decided: choices of an unfinished run, as its `used`; they count, whatever this machine remembers or measures.
 
     Attributes:
+        on_choice: told of `used` after each choice, before the work that rests on it begins.
         used: every choice this object was asked for, by name: `{"picked": ..., "seconds": {candidate: s}}`;
             goes into `provenance.json`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, decided: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self._path = path
         self._known = _read(path)
+        self._decided = dict(decided or {})
+        self.on_choice: Callable[[Mapping[str, Any]], None] | None = None
         self.used: dict[str, dict[str, Any]] = {}
 
     def pick(self, what: str, key: str, *, candidates: Mapping[str, Callable[[], float]]) -> str:
@@ -58,13 +62,25 @@ class Timings:
             candidates: name -> function that does the work once and returns seconds, > 0.
         """
         name = f"{machine_digest()}/{what}/{key}"
-        entry = self._known.get(name)
+        entry: Any = self._decided.get(what)
+        if not isinstance(entry, Mapping) or entry.get("picked") not in list(candidates):
+            entry = self._known.get(name)
         if not isinstance(entry, dict) or entry.get("picked") not in list(candidates):
             seconds = {candidate: round(measure(), 6) for candidate, measure in candidates.items()}
             entry = {"picked": min(seconds, key=lambda candidate: seconds[candidate]), "seconds": seconds}
             self._known = {**_read(self._path), name: entry}  # another process may have measured meanwhile
             write_json(self._path, self._known)
+        return self._note(what, dict(entry))
+
+    def settle(self, what: str, choose: Callable[[], str]) -> str:
+        """A choice that depends on the machine's state, such as its free disk: the decided one, or made now."""
+        entry = self._decided.get(what)
+        return self._note(what, {"picked": choose()} if entry is None else dict(entry))
+
+    def _note(self, what: str, entry: dict[str, Any]) -> str:
         self.used[what] = entry
+        if self.on_choice is not None:
+            self.on_choice(self.used)
         return str(entry["picked"])
 
 

@@ -20,6 +20,7 @@ from topwork.workflow.rundir import RunDir
 _FILES = {
     *("recipe.toml", "manifest.csv", "findings.json", "history.jsonl", "predictions.csv", "evaluation.json"),
     *("provenance.json", "classification_report.txt", "report.html", "model/model.safetensors", "model/model.json"),
+    *("model-last/model.safetensors", "model-last/model.json", "checkpoints/checkpoint.json"),
     *(
         f"figures/{name}.{kind}"
         for name in ("training_curves", "confusion_matrix", "reliability", "per_class")
@@ -207,4 +208,44 @@ def test_an_earlier_run_survives_a_fit_that_fails_late(
     with pytest.raises(OSError, match="No space left"):
         topwork.fit(drawn_photos, to=path, recipe="probe", settings=[*tiny, "data.seed=1"])
     assert (first.report.read_bytes(), (path / "predictions.csv").read_bytes()) == before
+    assert {child.name for child in tmp_path.iterdir()} == {"run", ".run.unfinished"}  # training was over: it stays
+    monkeypatch.undo()
+    settings = [*tiny, "data.seed=1"]
+    again = topwork.fit(drawn_photos, to=path, recipe="probe", settings=settings, resume=True)
+    assert again.report.read_bytes() != before[0]
     assert [child.name for child in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_last_epoch_is_a_model_too(
+    drawn_photos: Path, tmp_path: Path, tiny: tuple[str, ...], tiny_run: topwork.Run
+) -> None:
+    """Epoch 2 of a run that keeps epoch 1 is what a run that keeps the last epoch ships."""
+    settings = [*tiny, "phase2.epochs=3", "phase2.lr=0.05"]
+    best = topwork.fit(drawn_photos, to=tmp_path / "best", settings=settings)
+    last = topwork.fit(drawn_photos, to=tmp_path / "last", settings=[*settings, "stop.keep=last"])
+    kept = [line["epoch"] for line in RunDir.open(best.path).history() if line["phase"] == 2 and line["kept"]]
+    assert kept[-1] < 3, "this test needs a run whose last epoch is not its best"
+
+    def weights(run: topwork.Run, model: str) -> bytes:
+        return (run.path / model / "model.safetensors").read_bytes()
+
+    assert weights(best, "model-last") == weights(last, "model") == weights(last, "model-last")
+    assert weights(best, "model") != weights(best, "model-last")
+    photo = next(drawn_photos.rglob("*.jpg"))
+    said, other = (next(iter(topwork.predict(run.path / "model-last", [photo]))) for run in (best, last))
+    assert said.probabilities == other.probabilities
+    assert said.probabilities != next(iter(topwork.predict(best.path, [photo]))).probabilities
+
+
+@pytest.mark.parametrize("mixing", ["phase2.mixup=0.4", "phase2.cutmix=1.0"])
+def test_fresh_views_with_mixing_and_focal_loss_end_well_and_the_same_again(
+    mixing: str, drawn_photos: Path, tmp_path: Path, tiny: tuple[str, ...], tiny_run: topwork.Run
+) -> None:
+    settings = [*tiny, "data.views=fresh", "loss.imbalance=focal", "phase2.batch_size=16", mixing]
+    one, two = (topwork.fit(drawn_photos, to=tmp_path / name, settings=settings) for name in ("one", "two"))
+    weights = "model-last/model.safetensors"
+    assert (one.path / weights).read_bytes() == (two.path / weights).read_bytes()
+    assert (one.path / "predictions.csv").read_bytes() == (two.path / "predictions.csv").read_bytes()
+    history = [line for line in RunDir.open(one.path).history() if line["phase"] == 2]
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert all(np.isfinite(line["train"]["loss"]) for line in history)

@@ -45,7 +45,7 @@ _MOMENTS: dict[str, tuple[_Reached, _Reached]] = {
     "trunk, augmented": (_said("trunk, augmented views: "), _said("views computed")),
     "phase 1": (_said("views computed"), _said("phase 2, epoch")),
     "phase 2": (_said("phase 2, epoch 2"), _said("phase 2: 60 of 60")),
-    "report": (_written("provenance.json"), lambda _, folder: (folder / "runs" / "x").exists()),
+    "report": (_written("evaluation.json"), lambda _, folder: (folder / "runs" / "x").exists()),
 }
 
 
@@ -94,8 +94,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _assert_nothing_to_trust(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    left = list((folder / "runs").rglob("*")) if (folder / "runs").exists() else []
-    assert left == []
+    left = [path.name for path in (folder / "runs").iterdir()] if (folder / "runs").exists() else []
+    assert left in ([], [".x.unfinished"])  # it stays once there is a checkpoint to continue from
     photo = str(folder / "photos" / "fog" / "0.png")
     for words in (["report", str(folder / "runs/x")], ["predict", str(folder / "runs/x"), photo]):
         assert run(words) == 2

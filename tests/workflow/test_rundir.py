@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -96,14 +97,78 @@ def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
             pytest.fail("must not begin")
 
 
-def test_the_remains_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
-    killed = draft_run(tmp_path / "run")
-    RunDir(killed.__enter__().path).append_history({"mark": "killed"})  # and never left: as after kill -9
+def _killed(path: Path) -> RunDir:
+    """What `kill -9` leaves: a draft with a checkpoint and half a write; the lock went with the process."""
+    draft = RunDir(path.parent / f".{path.name}.unfinished")
+    draft.write_recipe(Recipe())
+    draft.append_history({"mark": "killed"})
+    draft.checkpoints_folder.mkdir()
+    (draft.checkpoints_folder / "checkpoint.json").write_text("{}")
+    (draft.path / ".predictions.csv.abc.tmp.csv").write_text("half")
+    (draft.path / "lock").touch()
+    return draft
+
+
+@dataclass
+class _Said:
+    lines: list[str] = field(default_factory=list)
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Counts are of no interest here."""
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_the_remains_of_a_killed_run_are_named_and_replaced(tmp_path: Path) -> None:
+    _killed(tmp_path / "run")
     with pytest.raises(RunError):
         RunDir.open(tmp_path / "run")
     _finish(tmp_path / "run", "new")
     assert _marks(tmp_path / "run") == ["new"]
     assert _names(tmp_path) == {"run"}
+    assert _names(tmp_path / "run") == {"recipe.toml", "history.jsonl", "provenance.json"}
+
+
+def test_the_remains_of_a_killed_run_are_continued_where_that_is_asked_for(tmp_path: Path) -> None:
+    _killed(tmp_path / "run")
+    said = _Said()
+    with draft_run(tmp_path / "run", resume=True, progress=said) as run:
+        assert [line["mark"] for line in run.history()] == ["killed"]
+        assert _names(run.path) == {"recipe.toml", "history.jsonl", "checkpoints", "lock"}
+        run.write_provenance({})
+    assert said.lines == []
+    assert _names(tmp_path / "run") == {"recipe.toml", "history.jsonl", "checkpoints", "provenance.json"}
+
+
+def test_a_draft_with_a_checkpoint_stays_when_it_fails(tmp_path: Path) -> None:
+    _killed(tmp_path / "run")
+    said = _Said()
+
+    def full() -> None:
+        with draft_run(tmp_path / "run", resume=True, progress=said):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        full()
+    assert _names(tmp_path) == {".run.unfinished"}
+    assert "--resume" in said.lines[-1]
+
+
+def test_two_processes_do_not_make_the_same_run(tmp_path: Path) -> None:
+    with draft_run(tmp_path / "run") as run:
+        for resume in (False, True):
+            with pytest.raises(RunError, match="Another process"), draft_run(tmp_path / "run", resume=resume):
+                pytest.fail("must not begin")
+        run.write_provenance({})
+    assert RunDir.open(tmp_path / "run").provenance() == {}
+
+
+def test_half_a_line_of_history_is_no_line(tmp_path: Path) -> None:
+    run = _killed(tmp_path / "run")
+    with (run.path / "history.jsonl").open("a") as stream:
+        stream.write('{"mark": "ha')
+    assert [line["mark"] for line in run.history()] == ["killed"]
 
 
 def test_a_foreign_folder_or_file_is_refused_and_untouched(tmp_path: Path) -> None:

@@ -27,7 +27,21 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topwork import __version__
-from topwork.cli import backbones, cache, check, compare, demo, evaluate, explain, fetch, fit, predict, report, split
+from topwork.cli import (
+    backbones,
+    cache,
+    check,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    fetch,
+    fit,
+    lr_find,
+    predict,
+    report,
+    split,
+)
 from topwork.errors import TopworkError
 
 __all__ = ["GROUPS", "app", "main", "run"]
@@ -36,7 +50,7 @@ __all__ = ["GROUPS", "app", "main", "run"]
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "Start here": (demo, fit, predict),
     "Your photos": (fetch, check, split),
-    "Look closer": (compare, evaluate, explain, report),
+    "Look closer": (compare, evaluate, explain, report, lr_find),
     "This machine": (backbones, cache),
 }
 

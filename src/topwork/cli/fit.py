@@ -31,6 +31,7 @@ def _fit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, augmentation and training.")] = None,
     to: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run; default runs/NAME-1.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what a stopped fit of that run left.")] = False,
 ) -> None:
     """Train, measure and pack a classifier from a folder of labelled photos.
 
@@ -40,6 +41,7 @@ def _fit(
       topwork fit photos/ --recipe probe --to runs/quick
       topwork fit photos/ --minutes 5
       topwork fit photos/ --set phase2.epochs=4 --seed 1
+      topwork fit photos/ --to runs/quick --recipe probe --resume
     """
     from topwork.workflow.fit import fit
 
@@ -51,6 +53,7 @@ def _fit(
             to=to,
             settings=[*changes, *(settings or ())],
             minutes=minutes,
+            resume=resume,
             progress=progress,
         )
     typer.echo(f"report  {run.report}")

@@ -247,7 +247,8 @@ class _StoredGraph:
         self._facts_path.unlink(missing_ok=True)
         ov.save_model(model, self._xml, compress_to_fp16=False)
         write_json(self._facts_path, {"parity": {}})
-        return model
+        # Rows of this process and of later ones, which read the file, must come from the same graph.
+        return ov.Core().read_model(self._xml)
 
     def parity(self, trunk: _OpenVinoTrunk, sample: npt.NDArray[np.uint8]) -> float:
         """Mean cosine with PyTorch float32: the stored one, or measured on the sample now."""

@@ -17,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from topwork.atomic import write_bytes
 from topwork.measures.intervals import wilson
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["draw_figures", "encoded", "figure_style", "write_figures"]
+__all__ = ["draw_figures", "encoded", "figure_style", "write_figures", "write_lr_figure"]
 
 _DPI = 100
 _INK, _MUTED, _GRID, _PAPER = (PALETTE[name] for name in ("ink", "muted", "grid", "paper"))
@@ -113,6 +114,46 @@ def draw_figures(
         if scores.get("reliability"):
             drawn["reliability"] = encoded(_reliability(scores["reliability"]))
     return drawn
+
+
+def write_lr_figure(folder: Path, curves: Mapping[str, Any]) -> Path:
+    """Draw the range tests of a run as `lr_finder.svg` and `lr_finder.png`.
+
+    Args:
+        folder: where to; made if missing.
+        curves: `lr_finder.json`: phase -> curve.
+
+    Returns:
+        The path of the SVG.
+    """
+    with figure_style():
+        svg, png = encoded(_lr_curves(curves))
+    write_bytes(folder / "lr_finder.svg", svg.encode("utf-8"))
+    write_bytes(folder / "lr_finder.png", png)
+    return folder / "lr_finder.svg"
+
+
+def _lr_curves(curves: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(7.8, 0.6 + 3.4 * len(curves)), layout="constrained")
+    panels = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
+    for axes, (name, curve) in zip(panels, curves.items(), strict=True):
+        axes.plot(curve["rates"], curve["losses"], color=_TRAIN, linewidth=0.8, alpha=0.6, label="loss of a batch")
+        axes.plot(curve["rates"], curve["smoothed"], color=_MAIN, label="running mean")
+        for suggestion, marker in (("steepest", "v"), ("valley", "o")):
+            rate = curve["suggestions"][suggestion]
+            loss = float(np.interp(np.log(rate), np.log(curve["rates"]), curve["smoothed"]))
+            label = f"{suggestion}: {rate:.1e}"
+            axes.plot([rate], [loss], marker, ms=9, mfc="none", mec=_WARM, mew=1.6, label=label)
+        first, lowest = curve["smoothed"][0], min(curve["smoothed"])
+        fall = max(first - lowest, 1e-3 * abs(first), 1e-9)
+        axes.set_ylim(lowest - 0.3 * fall, first + 0.6 * fall)  # the fall is what counts; an explosion leaves the frame
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+        axes.set_title(name.capitalize())
+        axes.set_ylabel("loss")
+        axes.legend(loc="best")
+    panels[-1].set_xlabel("learning rate")
+    return figure
 
 
 @contextmanager

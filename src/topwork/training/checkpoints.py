@@ -2,7 +2,7 @@
 
     checkpoint.json                what counts: names the tensor files with their digests, holds plain state and history
     state-NUMBER.safetensors       weights, optimizer, moving average, random states, what the running epoch saw
-    kept-PHASE-EPOCH.safetensors   the weights that the recipe keeps so far
+    kept-PHASE-EPOCH.safetensors   the weights that the recipe keeps so far; those of the phase before stay
 
 Tensor files are written under new names first; the JSON is replaced after them, in one step. A process that is killed
 at any moment leaves the earlier checkpoint or the new one. Knows nothing of run folders.
@@ -45,6 +45,7 @@ class Checkpoints:
     Attributes:
         history: records of all epochs so far as plain values, those of an earlier process included.
         last: weights of a phase's last epoch once `fit_epochs` has ended; None before.
+        earlier: the weights that phase 1 ended with, where an earlier process saved phase 2; else None.
 
     Raises:
         RunError: if the folder holds a checkpoint that is damaged.
@@ -54,8 +55,10 @@ class Checkpoints:
         self._folder = folder
         self.history: list[dict[str, Any]] = []
         self.last: Weights | None = None
+        self.earlier: Weights | None = None
         self._saved: Saved | None = None
         self._files: dict[str, dict[str, str]] = {}
+        self._files_phase = 0
         self._number = 0
         self._time = time.monotonic()
         if folder is not None and (folder / _CARD).exists():
@@ -104,6 +107,8 @@ class Checkpoints:
             "state": _written(folder / f"state-{self._number}.safetensors", saved.state),
             "kept": earlier if earlier and earlier["name"] == kept else _written(folder / kept, saved.kept),
         }
+        if before := self._files.get("kept" if 0 < self._files_phase < saved.phase else "earlier"):
+            files["earlier"] = before
         card = {
             "format": _FORMAT,
             "number": self._number,
@@ -114,7 +119,7 @@ class Checkpoints:
             "history": self.history,
         }
         write_json(folder / _CARD, card)
-        self._files = files
+        self._files, self._files_phase = files, saved.phase
         counting = {_CARD, *(file["name"] for file in files.values())}
         for path in folder.iterdir():  # also what a killed process left half written
             if path.name not in counting:
@@ -129,7 +134,9 @@ class Checkpoints:
             self._saved = Saved(
                 phase=card["phase"], facts=card["facts"], state=state, kept=kept, kept_epoch=card["kept_epoch"]
             )
+            self.earlier = _loaded(folder, card["files"]["earlier"]) if "earlier" in card["files"] else None
             self._number, self._files, self.history = card["number"], card["files"], list(card["history"])
+            self._files_phase = card["phase"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(
                 f"The checkpoint in {folder} cannot be read: {error}.", fix="start again without --resume."

@@ -35,6 +35,7 @@ __all__ = [
     "Parts",
     "Views",
     "bf16_pays",
+    "head_task",
     "new_head",
     "predict_rows",
     "solve_path",
@@ -162,21 +163,20 @@ def train_head(
 ) -> torch.nn.Sequential:
     """Phase 1: pooled features (N,D) -> a trained head.
 
-    Where the checkpoints are of phase 2, the head is only built; phase 2 brings its weights.
+    Where the checkpoints are of phase 2, the head is the one that phase 1 ended with.
 
     Raises:
         RecipeError: if the phase's choices do not fit each other.
     """
-    shape = pooled.clean.shape
-    assert shape is not None, "features are extracted before the head is trained"
-    head = new_head(recipe, width=shape[0], classes=len(parts.classes))
+    head = _fresh_head(recipe, pooled, classes=len(parts.classes))
     checkpoints = checkpoints or Checkpoints()
-    if checkpoints.phase > 1:
+    if checkpoints.earlier is not None:
+        head.load_state_dict(checkpoints.earlier)
         return head
     if recipe.phase1.optimizer == "lbfgs":
         _solve(recipe, pooled, parts=parts, head=head, on_epoch=on_epoch, checkpoints=checkpoints)
         return head
-    task = _head_task(recipe, pooled, parts=parts, head=head)
+    task = head_task(recipe, pooled, parts=parts, head=head)
     for record in fit_epochs(task, recipe.phase1, number=1, stop=recipe.stop, pace=pace, checkpoints=checkpoints):
         on_epoch(record)
     return head
@@ -207,13 +207,24 @@ def _solve(
     checkpoints.save(solved, *records)
 
 
-def _head_task(
-    recipe: Recipe,
-    pooled: Views,
-    *,
-    parts: Parts,
-    head: torch.nn.Sequential,
-) -> Task:
+def _fresh_head(recipe: Recipe, pooled: Views, *, classes: int) -> torch.nn.Sequential:
+    shape = pooled.clean.shape
+    assert shape is not None, "features are extracted before the head is trained"
+    return new_head(recipe, width=shape[0], classes=classes)
+
+
+def head_task(recipe: Recipe, pooled: Views, *, parts: Parts, head: torch.nn.Sequential | None = None) -> Task:
+    """Phase 1 in epochs: pooled features -> the head; a new one where none is given.
+
+    Raises:
+        RecipeError: if the recipe solves the head instead.
+    """
+    if recipe.phase1.optimizer == "lbfgs":
+        raise RecipeError(
+            "Phase 1 of this recipe is solved by 'lbfgs', which has no learning rate.",
+            fix="add --set phase1.optimizer=adamw, or look at phase 2.",
+        )
+    head = _fresh_head(recipe, pooled, classes=len(parts.classes)) if head is None else head
     train, judged, classes = parts.train, parts.judged, parts.classes
     store, rows = pooled.training(train)
     draw = sampling_weights(recipe.loss, train.labels)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from topwork.measures.predictions import Predictions
 from topwork.training.feeds import Feed
 from topwork.training.loss import Loss
 
-__all__ = ["Task", "Weights", "snapshot"]
+__all__ = ["Task", "Weights", "holding", "snapshot"]
 
 Weights = dict[str, torch.Tensor]
 """Name, as in the module's state -> a copy of the tensor."""
@@ -60,3 +61,14 @@ def snapshot(module: nn.Module) -> Weights:
         for name, value in module.state_dict(keep_vars=True).items()
         if value.requires_grad or not isinstance(value, nn.Parameter)
     }
+
+
+@contextmanager
+def holding(module: nn.Module, weights: Weights) -> Iterator[None]:
+    """Inside the block the module holds these weights where they name some, and its own again after it."""
+    own = {name: value.detach().clone() for name, value in module.state_dict().items() if name in weights}
+    module.load_state_dict(weights, strict=False)
+    try:
+        yield
+    finally:
+        module.load_state_dict(own, strict=False)

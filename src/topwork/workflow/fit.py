@@ -14,10 +14,8 @@ from topwork.data.grouping import grouped
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan, scan
 from topwork.data.split import split
-from topwork.digest import digest
 from topwork.evaluation.evaluate import Evaluation, evaluate
 from topwork.evaluation.report_text import classification_report
-from topwork.measures.calibration import fit_temperature
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
@@ -26,19 +24,21 @@ from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
 from topwork.workflow.crossval import cross_validated
 from topwork.workflow.explaining import explain_fitted
+from topwork.workflow.journal import Journal
+from topwork.workflow.outcome import Outcome, provenance_of, temperature_of, write_last_model, write_model
 from topwork.workflow.pacing import Budget, WatchedProgress
 from topwork.workflow.planning import Paced, plan_fit
 from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
-from topwork.workflow.provenance import command_line, hardware, now, versions
+from topwork.workflow.provenance import command_line
 from topwork.workflow.report import write_report
-from topwork.workflow.rundir import RunDir, draft_run, next_run_name
-from topwork.workflow.training import Experiment, Trained, train
+from topwork.workflow.rundir import RunDir, draft_of, draft_run, next_run_name
+from topwork.workflow.training import Experiment, train
 
 if TYPE_CHECKING:
     from topwork.training.extraction import Extractor
     from topwork.training.history import EpochRecord
 
-__all__ = ["Outcome", "Run", "fit", "fit_manifest", "provenance_of", "write_model"]
+__all__ = ["Run", "experiment_for", "fit", "fit_manifest", "weighed_experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,16 @@ class Run:
 
     path: Path
     evaluation: Evaluation
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The finished run in a folder.
+
+        Raises:
+            RunError: if there is none.
+        """
+        run = RunDir.open(path)
+        return cls(path=run.path, evaluation=Evaluation.from_json(run.evaluation()))
 
     @property
     def report(self) -> Path:
@@ -87,26 +97,6 @@ class _Stopwatch:
         return {name: round(value, 3) for name, value in (self.seconds | {"total": total}).items()}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What training on one manifest gives, before anything is written; `recipe` is what was carried out."""
-
-    recipe: Recipe
-    trained: Trained
-    temperature: float
-    extractor: Extractor
-    network: Network
-    paced: Paced | None = None
-    weighed: ImbalanceChoice | None = None
-    folds: Predictions | None = None
-
-    @property
-    def predictions(self) -> dict[str, Predictions]:
-        """By part, with the temperature applied; `cv` is cross-validation, each fold at its own temperature."""
-        own = {name: part.at_temperature(self.temperature) for name, part in self.trained.predictions.items()}
-        return own if self.folds is None else own | {"cv": self.folds}
-
-
 def fit(
     data: str | Path,
     *,
@@ -114,6 +104,7 @@ def fit(
     to: str | Path | None = None,
     settings: Sequence[str] = (),
     minutes: float | None = None,
+    resume: bool = False,
     progress: Progress = silent,
 ) -> Run:
     """Train, measure and pack a classifier.
@@ -125,13 +116,17 @@ def fit(
         settings: `KEY=VALUE` changes of the recipe.
         minutes: that all of it may take, > 0; blocks, views and epochs are chosen to fit, never more than the recipe
             asks for. None takes what the recipe takes.
+        resume: continue what a killed, interrupted or failed fit with the same recipe, photos and minutes left; the
+            result has the same bits on the same machine. A finished run is given back as it is.
         progress: told how far it is.
 
     Raises:
-        TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it; nothing is left
-            behind.
+        TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it. Nothing is left
+            behind, unless training had begun: then `resume` continues it.
     """
-    watch, started = _Stopwatch(), now()
+    watch = _Stopwatch()
+    if resume and to is not None and (finished := _finished(Path(to), progress)):
+        return finished
     budget = None if minutes is None else Budget(minutes=minutes)
     chosen = _chosen(recipe, settings)
     watch.stage("scan")
@@ -139,13 +134,12 @@ def fit(
     found = grouped(scan(data, progress=watched), by=chosen.data.group_by)
     manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
     path = Path(to) if to is not None else next_run_name(found.name)
-    with draft_run(path) as run:
-        run.write_recipe(chosen)
-        manifest.write_csv(run.manifest_file)
+    with draft_run(path, resume=resume, progress=progress) as run:
+        journal = Journal.begin(run, chosen, manifest=manifest, minutes=minutes, progress=progress)
         findings = audit(found)
         run.write_findings([finding.to_json() for finding in findings])
         _tell(found, manifest, findings=len(findings), progress=progress)
-        outcome = fit_manifest(chosen, manifest, watch=watch, run=run, budget=budget, progress=progress)
+        outcome = fit_manifest(chosen, manifest, watch=watch, journal=journal, budget=budget, progress=progress)
         run.write_recipe(outcome.recipe)  # a budget may have changed it
         if "test" not in outcome.trained.predictions and chosen.data.folds:
             seconds = None if budget else sum(watch.seconds.values())
@@ -157,10 +151,11 @@ def fit(
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation, note=_note(outcome)))
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
         name = "" if isinstance(recipe, Recipe) else str(recipe)
-        facts = {"started": started, "command": command_line(), "recipe_name": name, "finished": now()}
+        facts = {**journal.closing(), "command": command_line(), "recipe_name": name}
         provenance = provenance_of(outcome, found, manifest=manifest) | facts
         watch.stage("pack")
         write_model(run, outcome, provenance=provenance)
+        write_last_model(run, outcome, provenance=provenance)
         run.write_provenance(provenance)
         watch.stage("explain")
         explain_fitted(run, manifest=manifest, extractor=outcome.extractor, brief=not budget, progress=progress)
@@ -178,7 +173,7 @@ def fit_manifest(
     manifest: Manifest,
     *,
     watch: Any = None,
-    run: RunDir | None = None,
+    journal: Journal | None = None,
     budget: Budget | None = None,
     progress: Progress = silent,
 ) -> Outcome:
@@ -188,35 +183,30 @@ def fit_manifest(
         recipe: the choices.
         manifest: the photos and their parts.
         watch: gets the stages' times.
-        run: gets `history.jsonl` as it grows.
+        journal: what it writes down, and goes on from.
         budget: time that is left; None takes what the recipe takes.
         progress: told how far it is.
     """
-    watch = watch or _Stopwatch()
-    paced = None
-    if budget is None:
+    watch, journal, paced = watch or _Stopwatch(), journal or Journal(), None
+    recipe = journal.planned or recipe
+    if budget is None or journal.planned is not None:
         watch.stage("network")
         network = network_for(recipe)
-        extractor = extractor_for(recipe, network, progress=progress)
+        extractor = extractor_for(recipe, network, progress=progress, choices=journal.timings)
         watch.stage("trunk")
     else:
         paced = _paced(recipe, manifest, watch=watch, budget=budget, progress=progress)
         recipe, network, extractor = paced.recipe, paced.network, paced.extractor
+        journal.plan(recipe, extractor.timings)
     for number, plan in network.plans.items():
         progress.say(f"Phase {number}: {plan}.")
-    experiment = _experiment(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
-    weighed = None
-    if recipe.loss.imbalance == "auto":
-        weighed = choose_imbalance(recipe, experiment.pooled, parts=experiment.parts)
-        progress.say(f"{weighed}.")
-        experiment = replace(experiment, recipe=recipe.replace({"loss.imbalance": weighed.chosen.imbalance}))
-    trained = train(experiment, on_epoch=_epoch_log(recipe, run, progress=progress), on_phase=watch.stage)
-    val = trained.predictions.get("val")
-    temperature = fit_temperature(val) if val is not None else 1.0
+    experiment = experiment_for(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
+    experiment, weighed = weighed_experiment(replace(experiment, checkpoints=journal.checkpoints), progress=progress)
+    trained = train(experiment, on_epoch=_epoch_log(recipe, journal, progress=progress), on_phase=watch.stage)
     return Outcome(
         recipe=paced.recipe if paced else recipe,
         trained=trained,
-        temperature=temperature,
+        temperature=temperature_of(trained.predictions.get("val")),
         extractor=extractor,
         network=network,
         paced=paced,
@@ -224,16 +214,35 @@ def fit_manifest(
     )
 
 
-def _experiment(
+def weighed_experiment(experiment: Experiment, *, progress: Progress) -> tuple[Experiment, ImbalanceChoice | None]:
+    """The experiment with what is done about unequal classes, where the recipe leaves that open."""
+    if experiment.recipe.loss.imbalance != "auto":
+        return experiment, None
+    weighed = choose_imbalance(experiment.recipe, experiment.pooled, parts=experiment.parts)
+    progress.say(f"{weighed}.")
+    recipe = experiment.recipe.replace({"loss.imbalance": weighed.chosen.imbalance})
+    return replace(experiment, recipe=recipe), weighed
+
+
+def experiment_for(
     recipe: Recipe,
     manifest: Manifest,
     *,
     network: Network,
     extractor: Extractor,
-    paced: Paced | None,
-    progress: Progress,
+    paced: Paced | None = None,
+    progress: Progress = silent,
 ) -> Experiment:
-    """Everything that training reads; computes the rows that no cache holds."""
+    """Everything that training reads; computes the rows that no cache holds.
+
+    Args:
+        recipe: the choices.
+        manifest: the photos and their parts.
+        network: with the plan of phase 2.
+        extractor: of that network.
+        paced: how a time budget is kept.
+        progress: told how far it is.
+    """
     pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
     extractor.close()  # what it needs is memory that training can use
     progress.say(
@@ -268,13 +277,12 @@ def _paced(recipe: Recipe, manifest: Manifest, *, watch: Any, budget: Budget, pr
     return paced
 
 
-def _epoch_log(recipe: Recipe, run: RunDir | None, *, progress: Progress) -> Callable[[EpochRecord], None]:
+def _epoch_log(recipe: Recipe, journal: Journal, *, progress: Progress) -> Callable[[EpochRecord], None]:
     """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user."""
     most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
 
     def on_epoch(record: EpochRecord) -> None:
-        if run is not None:
-            run.append_history(record.to_json())
+        journal.epoch(record)
         if not record.note:  # steps of a solver's path are no epochs
             progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
         stage = "kernel head" if record.phase == KERNEL_PHASE else f"phase {record.phase}"
@@ -284,6 +292,15 @@ def _epoch_log(recipe: Recipe, run: RunDir | None, *, progress: Progress) -> Cal
         )
 
     return on_epoch
+
+
+def _finished(path: Path, progress: Progress) -> Run | None:
+    """The run with that name, unless a newer one of that name is unfinished."""
+    if draft_of(path).exists() or not path.exists():
+        return None
+    run = Run.open(path)
+    progress.say(f"The run {path} is finished; there is nothing to continue.")
+    return run
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
@@ -333,60 +350,3 @@ def _tell_times(outcome: Outcome, evaluation: Evaluation, *, progress: Progress)
     if outcome.paced is not None:
         for line in outcome.paced.table(evaluation.seconds):
             progress.say(line)
-
-
-def write_model(run: RunDir, outcome: Outcome, *, provenance: Mapping[str, Any]) -> None:
-    """Write the bundle of an outcome into a run.
-
-    Args:
-        run: whose model it becomes.
-        outcome: what training gave.
-        provenance: from `provenance_of`, with `finished` and `recipe_name`.
-    """
-    from topwork.exports.bundle import BundleFacts, write_bundle
-
-    recipe = outcome.recipe
-    facts = BundleFacts(
-        classes=tuple(provenance["data"]["classes"]),
-        head=recipe.head,
-        temperature=outcome.temperature,
-        precision=provenance["engine"]["precision"],
-        plan=provenance["plan"],
-        recipe=recipe.model_dump(mode="json"),
-        provenance={key: provenance[key] for key in ("versions", "digests", "finished", "recipe_name")},
-    )
-    write_bundle(run.model_folder, outcome.trained.classifier, facts=facts)
-
-
-def provenance_of(outcome: Outcome, found: Scan, *, manifest: Manifest) -> dict[str, Any]:
-    """Where the numbers of an outcome come from: the content of `provenance.json` but for times and names."""
-    recipe, extractor = outcome.recipe, outcome.extractor
-    facts = extractor.facts([])
-    backbone = outcome.trained.classifier.backbone
-    return {
-        "versions": versions(),
-        "hardware": hardware(),
-        "seeds": {"data": recipe.data.seed},
-        "data": {
-            "name": found.name,
-            "root": str(found.root),
-            "photos": len(manifest.rows),
-            "classes": list(manifest.classes),
-        },
-        "backbone": {"name": backbone.name, **backbone.provenance.to_json()},
-        "engine": {
-            "name": facts.engine,
-            "precision": facts.precision,
-            "version": facts.version,
-            "parity": facts.parity,
-            "measured choices": extractor.timings.used,
-        },
-        "cache": {"computed": extractor.work.computed, "cached": extractor.work.cached},
-        "plan": "; then ".join(map(str, outcome.network.plans.values())) or "train the head",
-        "temperature": outcome.temperature,
-        **({"imbalance": outcome.weighed.to_json()} if outcome.weighed else {}),
-        "digests": {
-            "manifest": digest([[row.sha256, row.label, row.split] for row in manifest.rows]),
-            "recipe": digest(recipe.to_toml()),
-        },
-    }

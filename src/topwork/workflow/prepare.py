@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,14 +133,16 @@ def plan_of(network: Network, phase: Phase) -> FreezePlan | None:
     return None if plan.head_only else plan
 
 
-def extractor_for(recipe: Recipe, network: Network, *, progress: Progress) -> Extractor:
-    """The extractor of a recipe, on this user's cache."""
+def extractor_for(
+    recipe: Recipe, network: Network, *, progress: Progress, choices: Callable[[Path], Timings] = Timings
+) -> Extractor:
+    """The extractor of a recipe, on this user's cache; `choices` opens the file of measured choices."""
     folder = cache_folder()
     return Extractor(
         request=network.request(),
         engine=recipe.engine,
         cache=ActivationCache(),
-        timings=Timings(folder / "timings.json"),
+        timings=choices(folder / "timings.json"),
         folder=folder / "engine",
         features=network.features,
         seed=recipe.data.seed,
@@ -186,7 +189,13 @@ def activation_views(
     wanted, kind = cut is not None, None if extractor.features else cut
     mirrored = recipe.data.mirror
     clean_pooled, clean = extractor.extract(clean_items(recipe, manifest), augment=None, activations=wanted)
-    count = _view_count(recipe, extractor, clean=clean, photos=len(manifest.part("train")), progress=progress)
+    photos = len(manifest.part("train"))
+    # Free disk decides, and a run that is continued must not decide again.
+    count = int(
+        extractor.timings.settle(
+            "views", lambda: str(_view_count(recipe, extractor, clean=clean, photos=photos, progress=progress))
+        )
+    )
     if count == 0:
         if extractor.features and recipe.phase1.views == "augmented":
             raise RecipeError(

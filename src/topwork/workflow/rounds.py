@@ -20,7 +20,9 @@ from topwork.errors import TopworkError
 from topwork.measures.predictions import Predictions, predictions_csv, read_predictions_csv
 from topwork.progress import Progress
 from topwork.recipe import Recipe
-from topwork.workflow.fit import fit_manifest, provenance_of, write_model
+from topwork.workflow.fit import fit_manifest
+from topwork.workflow.journal import Journal
+from topwork.workflow.outcome import provenance_of, write_model
 from topwork.workflow.provenance import now
 from topwork.workflow.rundir import RunDir, draft_run
 
@@ -151,7 +153,7 @@ def run_round(plan: RoundPlan, found: Scan, *, progress: Progress) -> None:
     with draft_run(plan.path) as run:
         run.write_recipe(recipe)
         manifest.write_csv(run.manifest_file)
-        outcome = fit_manifest(recipe, manifest, run=run, progress=progress)
+        outcome = fit_manifest(recipe, manifest, journal=Journal(run), progress=progress)
         predictions = outcome.predictions
         facts: dict[str, Any] = {
             "key": plan.key,

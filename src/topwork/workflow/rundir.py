@@ -14,11 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from topwork.atomic import write_json, write_text
 from topwork.errors import RunError
+from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe
 
-__all__ = ["RunDir", "draft_run", "next_run_name"]
+__all__ = ["RunDir", "draft_of", "draft_run", "next_run_name"]
+
+_CONTINUED = ("checkpoints", "recipe.toml", "manifest.csv", "provenance.json", "history.jsonl")
+_LOCK = "lock"  # held by the process that makes the run; the system releases it whatever ends that process
 
 
 class RunDir:
@@ -88,6 +94,16 @@ class RunDir:
         """The bundle of the epoch that the recipe keeps."""
         return self.path / "model"
 
+    @property
+    def last_model_folder(self) -> Path:
+        """The bundle of the last epoch; only where a phase was trained in epochs."""
+        return self.path / "model-last"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Where training stands or stood."""
+        return self.path / "checkpoints"
+
     def write_recipe(self, recipe: Recipe) -> None:
         """`recipe.toml`."""
         write_text(self.path / "recipe.toml", recipe.to_toml())
@@ -96,6 +112,11 @@ class RunDir:
         """The choices of this run."""
         return load_recipe(self.path / "recipe.toml")
 
+    def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replace `history.jsonl`."""
+        lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
+        write_text(self.path / "history.jsonl", "".join(lines))
+
     def append_history(self, record: Mapping[str, Any]) -> None:
         """One more line of `history.jsonl`, with the moment `at` which it is written (ISO 8601, UTC)."""
         record = {**record, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
@@ -103,9 +124,21 @@ class RunDir:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """All lines of `history.jsonl`."""
+        """All whole lines of `history.jsonl`; a killed process may leave part of one."""
         path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def add_lr_curve(self, phase: int, curve: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a phase's curve into `lr_finder.json`, beside those of other phases; all of them."""
+        path = self.path / "lr_finder.json"
+        try:
+            curves = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            curves = {}
+        curves = dict(sorted({**curves, f"phase {phase}": dict(curve)}.items()))
+        write_json(path, curves)
+        return curves
 
     def write_findings(self, findings: Sequence[Mapping[str, Any]]) -> None:
         """`findings.json`."""
@@ -146,11 +179,19 @@ class RunDir:
 
 
 @contextmanager
-def draft_run(path: Path) -> Iterator[RunDir]:
-    """A run in the making: takes the name `path` when the block ends well, and is deleted when it does not.
+def draft_run(path: Path, *, resume: bool = False, progress: Progress = silent) -> Iterator[RunDir]:
+    """A run in the making: takes the name `path` when the block ends well.
+
+    When it does not, the draft is deleted, unless it holds a checkpoint. What a killed process left is continued
+    or replaced.
+
+    Args:
+        path: of the finished run.
+        resume: give the draft that is there, without the files that are made anew in any case.
+        progress: told of a draft that is replaced or stays.
 
     Raises:
-        RunError: if `path` holds something that is not a run, or lies below a file.
+        RunError: if `path` holds something that is not a run, lies below a file, or is being made by another process.
     """
     if path.exists() and not (path / "recipe.toml").exists() and (path.is_file() or any(path.iterdir())):
         raise RunError(
@@ -162,17 +203,52 @@ def draft_run(path: Path) -> Iterator[RunDir]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise RunError(f"{str(path)!r} lies below a file.", fix="choose another folder with --to.") from None
-    draft = path.parent / f".{path.name}.unfinished"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    draft = draft_of(path)
+    draft.mkdir(exist_ok=True)
+    lock = _locked(draft)
     try:
+        _clear(draft, resume=resume, progress=progress)
         yield RunDir(draft)
+        (draft / _LOCK).unlink()
         _take_place(draft, path)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        lock.release()
+        if (draft / "checkpoints" / "checkpoint.json").exists():
+            progress.say(f"The unfinished run stays in {draft}; the same command with --resume continues it.")
+        else:
+            shutil.rmtree(draft, ignore_errors=True)
         for parent in made:
             with suppress(OSError):  # it holds the finished run, or something of somebody else
                 parent.rmdir()
+
+
+def draft_of(path: Path) -> Path:
+    """Where the run with that name is made."""
+    return path.parent / f".{path.name}.unfinished"
+
+
+def _locked(draft: Path) -> FileLock:
+    lock = FileLock(draft / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"Another process is making the run in {str(draft)!r}.",
+            fix="wait for it, or choose another folder with --to.",
+        ) from None
+    return lock
+
+
+def _clear(draft: Path, *, resume: bool, progress: Progress) -> None:
+    """Keep what a resumed run goes on from; delete the rest, also what was half written."""
+    kept = {_LOCK, *(_CONTINUED if resume else ())}
+    if not resume and (draft / "recipe.toml").exists():
+        progress.say(f"An unfinished run in {draft} is replaced; --resume would have continued it.")
+    for path in draft.iterdir():
+        if path.is_dir() and path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def next_run_name(data_name: str) -> Path:

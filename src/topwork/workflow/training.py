@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from topwork.digest import digest, seed_from
+from topwork.errors import RecipeError
 from topwork.measures.predictions import Predictions
 from topwork.recipe import Phase, Recipe
+from topwork.training.checkpoints import Checkpoints
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
 from topwork.training.history import KERNEL_PHASE, EpochRecord
 from topwork.training.kernel import check_kernel, pooled_views, train_kernel
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
-from topwork.training.phases import Parts, Views, bf16_pays, new_head, predict_rows, top_task, train_head
-from topwork.training.task import Task
+from topwork.training.phases import Parts, Views, bf16_pays, head_task, new_head, predict_rows, top_task, train_head
+from topwork.training.task import Task, Weights, holding
 from topwork.workflow.pacing import PacedFeed, Pacer
 from topwork.workflow.prepare import Network
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 _Forward = Callable[["torch.Tensor"], "torch.Tensor"]
 
-__all__ = ["Experiment", "Trained", "train"]
+__all__ = ["Experiment", "LastEpoch", "Trained", "phase_task", "train"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +47,7 @@ class Experiment:
         parts: the split, with the class names.
         items: of the training photos, for fresh views.
         pacers: phase -> who takes epochs away from it; empty where there is no hurry.
+        checkpoints: where training begins and is saved.
     """
 
     recipe: Recipe
@@ -55,40 +58,48 @@ class Experiment:
     parts: Parts
     items: list[Item]
     pacers: Mapping[int, Pacer] = field(default_factory=dict)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LastEpoch:
+    """The weights after the last epoch, whichever epoch is kept.
+
+    Args:
+        weights: of the classifier; what is not there is as in the kept epoch.
+        val: predictions on the clean view of the validation part; None without one.
+    """
+
+    weights: Weights
+    val: Predictions | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A classifier and what it says about the clean view of every part."""
+    """A classifier and what it says about the clean view of every part.
+
+    Args:
+        classifier: with the weights that the recipe keeps.
+        predictions: by part.
+        last: the last epoch; None where the last phase was not trained in epochs.
+    """
 
     classifier: Classifier
     predictions: Mapping[str, Predictions]
+    last: LastEpoch | None = None
 
 
 def train(
     experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None], on_phase: Callable[[str], None]
 ) -> Trained:
     """Phase 1, then phase 2 from its solution; of each phase that trains the best epoch is kept."""
-    from topwork.models.classifier import Classifier
-
     recipe, network = experiment.recipe, experiment.network
     kernel = recipe.head.kind == "kernel"
     if kernel:
         check_kernel(recipe)
     on_phase("phase 1")
-    head: nn.Module
-    if kernel and not network.plans:
-        head = train_kernel(recipe, experiment.pooled, parts=experiment.parts, phase=1, on_epoch=on_epoch)
-    elif network.features:
-        pooled = _head_views(experiment)
-        pacer = experiment.pacers.get(1)
-        hurried = recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)})
-        head = train_head(hurried, pooled, parts=experiment.parts, on_epoch=on_epoch, pace=pacer)
-    else:
-        head = new_head(recipe, width=network.build().width, classes=len(experiment.parts.classes))
-    head.eval()
-    forward: _Forward = head
-    classifier = Classifier(network.build(), head, mirror=recipe.data.mirror).eval()
+    classifier = _with_head(experiment, on_epoch=on_epoch)
+    forward: _Forward = classifier.head
     views = experiment.activations or experiment.pooled
     for number in network.plans:
         on_phase(f"prepare phase {number}")
@@ -104,7 +115,76 @@ def train(
             on_phase("predict")
             return Trained(classifier=classifier, predictions=_predictions(experiment, head, views=fresh))
     on_phase("predict")
-    return Trained(classifier=classifier, predictions=_predictions(experiment, forward, views=views))
+    return _trained(experiment, classifier, forward=forward)
+
+
+def phase_task(experiment: Experiment, number: int, *, on_epoch: Callable[[EpochRecord], None]) -> Task:
+    """The task of a phase as it begins; for phase 2, phase 1 is carried out first.
+
+    Args:
+        experiment: what training reads.
+        number: 1 or 2.
+        on_epoch: told of the epochs of phase 1 that are needed.
+
+    Raises:
+        RecipeError: if the phase has no learning rate, or trains nothing.
+    """
+    plans, features = experiment.network.plans, experiment.network.features
+    if number == 1 and experiment.recipe.head.kind == "kernel" and not plans:
+        raise RecipeError("A kernel head is solved; it has no learning rate.", fix="look at a recipe with --phase 2.")
+    if number == 1 and features:
+        return head_task(experiment.recipe, _head_views(experiment), parts=experiment.parts)
+    if number not in plans:
+        raise RecipeError(
+            f"Phase {number} of this recipe trains nothing.",
+            fix=f"set phase{number}.epochs and phase{number}.train, or look at the other phase.",
+        )
+    classifier = _with_head(experiment, on_epoch=on_epoch)
+    if number == 2 and 1 in plans:
+        _fine_tune(experiment, _top_task(experiment, classifier, number=1), number=1, on_epoch=on_epoch)
+    return _top_task(experiment, classifier, number=number)
+
+
+def _with_head(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None]) -> Classifier:
+    """The classifier with the head that phase 1 trains on features, or a new one."""
+    import torch
+
+    from topwork.models.classifier import Classifier
+
+    recipe, network, pacer = experiment.recipe, experiment.network, experiment.pacers.get(1)
+    head: nn.Module
+    if recipe.head.kind == "kernel" and not network.plans:
+        head = train_kernel(recipe, experiment.pooled, parts=experiment.parts, phase=1, on_epoch=on_epoch)
+    elif network.features:
+        head = train_head(
+            recipe if pacer is None else recipe.model_copy(update={"phase1": pacer.started(recipe.phase1)}),
+            _head_views(experiment),
+            parts=experiment.parts,
+            on_epoch=on_epoch,
+            pace=pacer,
+            checkpoints=experiment.checkpoints,
+        )
+    else:
+        head = new_head(recipe, width=network.build().width, classes=len(experiment.parts.classes))
+    head.eval()
+    classifier = Classifier(network.build(), head, mirror=recipe.data.mirror).eval()
+    # The trunk, where this process ran it, has left its layout in the shared weights; sums must not depend on that.
+    classifier.to(memory_format=torch.channels_last)
+    return classifier
+
+
+def _trained(experiment: Experiment, classifier: Classifier, *, forward: _Forward) -> Trained:
+    """What the kept weights say about every part, and the last ones about the validation part."""
+    views = experiment.activations or experiment.pooled
+    predictions = _predictions(experiment, forward, views=views)
+    weights = experiment.checkpoints.last
+    if weights is None:
+        return Trained(classifier=classifier, predictions=predictions)
+    if forward is classifier.head:
+        weights = {f"head.{name}": value for name, value in weights.items()}
+    with holding(classifier, weights):
+        val = _predictions(experiment, forward, views=views).get("val")
+    return Trained(classifier=classifier, predictions=predictions, last=LastEpoch(weights=weights, val=val))
 
 
 def _head_views(experiment: Experiment) -> Views:
@@ -132,15 +212,18 @@ def _top_task(experiment: Experiment, classifier: Classifier, *, number: int) ->
 
 
 def _fine_tune(experiment: Experiment, task: Task, *, number: int, on_epoch: Callable[[EpochRecord], None]) -> None:
-    recipe, pacer = experiment.recipe, experiment.pacers.get(number)
+    recipe, pacer, saved = experiment.recipe, experiment.pacers.get(number), experiment.checkpoints
     phase = _phase(recipe, number)
+    if saved.phase > number and saved.earlier is not None:
+        task.module.load_state_dict(saved.earlier, strict=False)  # this phase was over
+        return
     if pacer is None:
-        for record in fit_epochs(task, phase, number=number, stop=recipe.stop):
+        for record in fit_epochs(task, phase, number=number, stop=recipe.stop, checkpoints=saved):
             on_epoch(record)
         return
-    task = replace(task, feed=PacedFeed(task.feed, pacer))
+    task, phase = replace(task, feed=PacedFeed(task.feed, pacer)), pacer.started(phase)
     with pacer.cut_short():
-        for record in fit_epochs(task, pacer.started(phase), number=number, stop=recipe.stop, pace=pacer):
+        for record in fit_epochs(task, phase, number=number, stop=recipe.stop, pace=pacer, checkpoints=saved):
             on_epoch(record)
 
 
@@ -173,8 +256,9 @@ def _with_best_precision(experiment: Experiment, task: Task, *, number: int) -> 
     inputs = read_rows(clean.mapped(), experiment.parts.train.rows(clean)[:batch])
     parameters = list(experiment.network.plans[number].parameters)
     key = digest(experiment.extractor.request.identity, parameters, list(inputs.shape))[:32]
+    what = f"top precision, phase {number}"
     candidates = {
         "f32": lambda: bf16_pays(task, inputs, bf16=False),
         "bf16": lambda: bf16_pays(task, inputs, bf16=True),
     }
-    return replace(task, bf16=experiment.extractor.timings.pick("top precision", key, candidates=candidates) == "bf16")
+    return replace(task, bf16=experiment.extractor.timings.pick(what, key, candidates=candidates) == "bf16")
