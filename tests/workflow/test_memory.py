@@ -22,7 +22,8 @@ from topwork.data.split import split
 from topwork.recipe import load_recipe
 
 settings = ["backbone.name=test_efficientnet", "backbone.weights=none", "data.image_size=64", "engine.precision=f32"]
-settings += ["engine.trunk=torch", "data.views=fixed:0", "phase2.epochs=1", "phase2.train=top-1 blocks"]
+settings += ["data.mirror=false", "head.kind=linear", "engine.trunk=torch", "data.views=fixed:0"]
+settings += ["phase2.epochs=1", "phase2.train=top-1 blocks"]
 recipe = load_recipe("default", settings)
 found = scan(sys.argv[1])
 copy_findings(found.records)
@@ -55,14 +56,14 @@ def _draw(folder: Path, count: int) -> Path:
 def _measured(photos: Path, cache: Path) -> dict[str, int]:
     environment = {**os.environ, "TOPWORK_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, str(photos)], env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", _RUN, str(photos)], env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1100)
 def test_twenty_thousand_photos_need_hardly_more_memory_than_one_thousand(tmp_path: Path) -> None:
     few = _measured(_draw(tmp_path / "few", 1_000), tmp_path / "cache-few")
     many = _measured(_draw(tmp_path / "many", 20_000), tmp_path / "cache-many")
