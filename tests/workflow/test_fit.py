@@ -170,7 +170,7 @@ def test_without_a_test_part_and_with_a_broken_file(
     (photos / "rose" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     settings = [*tiny, "data.split=80/20/0"]
     run = topwork.fit(photos, to=tmp_path / "run", recipe="probe", settings=settings, progress=lines)
-    assert set(_evaluation(run)["splits"]) == {"train", "val"}
+    assert set(_evaluation(run)["splits"]) == {"train", "val", "cv"}
     assert {row["split"] for row in _rows(run)} == {"train", "val"}
     assert all("broken" not in row["path"] for row in _rows(run))
     findings = json.loads((run.path / "findings.json").read_text())
@@ -220,7 +220,7 @@ def test_the_last_epoch_is_a_model_too(
     drawn_photos: Path, tmp_path: Path, tiny: tuple[str, ...], tiny_run: topwork.Run
 ) -> None:
     """Epoch 2 of a run that keeps epoch 1 is what a run that keeps the last epoch ships."""
-    settings = [*tiny, "phase2.epochs=3", "phase2.lr=0.05"]
+    settings = [*tiny, "head.kind=linear", "phase2.epochs=3", "phase2.lr=0.05"]
     best = topwork.fit(drawn_photos, to=tmp_path / "best", settings=settings)
     last = topwork.fit(drawn_photos, to=tmp_path / "last", settings=[*settings, "stop.keep=last"])
     kept = [line["epoch"] for line in RunDir.open(best.path).history() if line["phase"] == 2 and line["kept"]]
@@ -241,7 +241,7 @@ def test_the_last_epoch_is_a_model_too(
 def test_fresh_views_with_mixing_and_focal_loss_end_well_and_the_same_again(
     mixing: str, drawn_photos: Path, tmp_path: Path, tiny: tuple[str, ...], tiny_run: topwork.Run
 ) -> None:
-    settings = [*tiny, "data.views=fresh", "loss.imbalance=focal", "phase2.batch_size=16", mixing]
+    settings = [*tiny, "head.kind=linear", "data.views=fresh", "loss.imbalance=focal", "phase2.batch_size=16", mixing]
     one, two = (topwork.fit(drawn_photos, to=tmp_path / name, settings=settings) for name in ("one", "two"))
     weights = "model-last/model.safetensors"
     assert (one.path / weights).read_bytes() == (two.path / weights).read_bytes()

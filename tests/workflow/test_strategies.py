@@ -100,6 +100,12 @@ def test_auto_takes_what_the_validation_part_likes_best_and_says_what_it_costs(f
     assert named.predictions["test"].logits.tolist() == outcome.predictions["test"].logits.tolist()
 
 
+def test_auto_never_picks_for_a_kernel_what_it_cannot_follow(fitted: Fitted) -> None:
+    outcome = fitted("loss.imbalance=auto", "phase2.epochs=0", "head.kind=kernel")
+    assert outcome.weighed is not None
+    assert [each.imbalance for each in outcome.weighed.candidates] == ["none", "weights", "logit-adjust"]
+
+
 @pytest.mark.parametrize(
     ("settings", "lacking"),
     [

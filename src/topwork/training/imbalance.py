@@ -18,7 +18,7 @@ from topwork.training.phases import Parts, Views, new_head, predict_rows, solve_
 __all__ = ["CANDIDATES", "Candidate", "ImbalanceChoice", "choose_imbalance"]
 
 CANDIDATES = ("none", "weights", "focal", "logit-adjust")
-"""In the order in which ties are decided."""
+"""In the order in which ties are decided; `focal` is none for a kernel head, which is solved by least squares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,13 @@ def choose_imbalance(recipe: Recipe, pooled: Views, *, parts: Parts) -> Imbalanc
 def _judged(recipe: Recipe, pooled: Views, *, parts: Parts, imbalance: str) -> Candidate:
     # Whatever head the recipe asks for, a linear one tells the candidates apart.
     plain = recipe.replace(
-        {"loss.imbalance": imbalance, "head.hidden": [], "head.dropout": 0.0, "phase1.weight_decay": None}
+        {
+            "loss.imbalance": imbalance,
+            "head.kind": "linear",
+            "head.hidden": [],
+            "head.dropout": 0.0,
+            "phase1.weight_decay": None,
+        }
     )
     shape = pooled.clean.shape
     assert shape is not None, "features are extracted before they are compared"

@@ -150,13 +150,10 @@ def fit(
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds={})
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation, note=_note(outcome)))
         write_text(run.predictions_file, predictions_csv(outcome.predictions))
-        name = "" if isinstance(recipe, Recipe) else str(recipe)
-        facts = {**journal.closing(), "command": command_line(), "recipe_name": name}
+        facts = {**journal.closing(), "command": command_line(), "recipe_name": _name_of(recipe)}
         provenance = provenance_of(outcome, found, manifest=manifest) | facts
         watch.stage("pack")
-        write_model(run, outcome, provenance=provenance)
-        write_last_model(run, outcome, provenance=provenance)
-        run.write_provenance(provenance)
+        _pack(run, outcome, provenance=provenance)
         watch.stage("explain")
         explain_fitted(run, manifest=manifest, extractor=outcome.extractor, brief=not budget, progress=progress)
         watch.stage("report")
@@ -301,6 +298,16 @@ def _finished(path: Path, progress: Progress) -> Run | None:
     run = Run.open(path)
     progress.say(f"The run {path} is finished; there is nothing to continue.")
     return run
+
+
+def _pack(run: RunDir, outcome: Outcome, *, provenance: Mapping[str, Any]) -> None:
+    write_model(run, outcome, provenance=provenance)
+    write_last_model(run, outcome, provenance=provenance)
+    run.write_provenance(provenance)
+
+
+def _name_of(recipe: str | Path | Recipe) -> str:
+    return "" if isinstance(recipe, Recipe) else str(recipe)
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:

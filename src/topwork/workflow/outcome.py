@@ -69,12 +69,14 @@ def write_model(run: RunDir, outcome: Outcome, *, provenance: Mapping[str, Any])
 def write_last_model(run: RunDir, outcome: Outcome, *, provenance: Mapping[str, Any]) -> None:
     """Write the bundle of the last epoch into a run, with a temperature of its own, where there were epochs."""
     from topwork.exports.bundle import write_bundle
+    from topwork.models.classifier import Classifier
 
-    last = outcome.trained.last
+    last, kept = outcome.trained.last, outcome.trained.classifier
     if last is not None:
+        classifier = Classifier(kept.backbone, last.head, mirror=kept.mirror)
         facts = _bundle_facts(outcome, temperature=temperature_of(last.val), provenance=provenance)
-        with holding(outcome.trained.classifier, last.weights):
-            write_bundle(run.last_model_folder, outcome.trained.classifier, facts=facts)
+        with holding(classifier, last.weights):
+            write_bundle(run.last_model_folder, classifier, facts=facts)
 
 
 def _bundle_facts(outcome: Outcome, *, temperature: float, provenance: Mapping[str, Any]) -> BundleFacts:

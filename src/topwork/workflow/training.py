@@ -66,10 +66,12 @@ class LastEpoch:
     """The weights after the last epoch, whichever epoch is kept.
 
     Args:
-        weights: of the classifier; what is not there is as in the kept epoch.
+        head: what the weights' head is; linear also where the kept epoch got a kernel, which is solved for that one only.
+        weights: of the classifier with that head; what is not there is as in the kept epoch.
         val: predictions on the clean view of the validation part; None without one.
     """
 
+    head: nn.Module
     weights: Weights
     val: Predictions | None
 
@@ -109,11 +111,13 @@ def train(
         forward = task.forward
     if kernel and network.plans:
         on_phase("kernel head")
+        last = _last(experiment, classifier, forward=forward)
         with pooled_views(classifier, views, parts=experiment.parts) as fresh:
             head = train_kernel(recipe, fresh, parts=experiment.parts, phase=KERNEL_PHASE, on_epoch=on_epoch)
             classifier.head = head
             on_phase("predict")
-            return Trained(classifier=classifier, predictions=_predictions(experiment, head, views=fresh))
+            found = _predictions(experiment, head, views=fresh)
+            return Trained(classifier=classifier, predictions=found, last=last)
     on_phase("predict")
     return _trained(experiment, classifier, forward=forward)
 
@@ -174,17 +178,24 @@ def _with_head(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None
 
 
 def _trained(experiment: Experiment, classifier: Classifier, *, forward: _Forward) -> Trained:
-    """What the kept weights say about every part, and the last ones about the validation part."""
-    views = experiment.activations or experiment.pooled
-    predictions = _predictions(experiment, forward, views=views)
+    """What the kept weights say about every part."""
+    found = _predictions(experiment, forward, views=experiment.activations or experiment.pooled)
+    return Trained(classifier=classifier, predictions=found, last=_last(experiment, classifier, forward=forward))
+
+
+def _last(experiment: Experiment, classifier: Classifier, *, forward: _Forward) -> LastEpoch | None:
+    """The last weights and what they say about the validation part."""
     weights = experiment.checkpoints.last
     if weights is None:
-        return Trained(classifier=classifier, predictions=predictions)
+        return None
     if forward is classifier.head:
         weights = {f"head.{name}": value for name, value in weights.items()}
-    with holding(classifier, weights):
-        val = _predictions(experiment, forward, views=views).get("val")
-    return Trained(classifier=classifier, predictions=predictions, last=LastEpoch(weights=weights, val=val))
+    parts, val = experiment.parts, None
+    if len(parts.val):
+        views = experiment.activations or experiment.pooled
+        with holding(classifier, weights):
+            val = predict_rows(forward, views, part=parts.val, classes=parts.classes)
+    return LastEpoch(head=classifier.head, weights=weights, val=val)
 
 
 def _head_views(experiment: Experiment) -> Views:
