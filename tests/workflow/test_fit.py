@@ -171,7 +171,7 @@ def test_without_a_test_part_and_with_a_broken_file(
     settings = [*tiny, "data.split=80/20/0"]
     run = topwork.fit(photos, to=tmp_path / "run", recipe="probe", settings=settings, progress=lines)
     assert set(_evaluation(run)["splits"]) == {"train", "val", "cv"}
-    assert {row["split"] for row in _rows(run)} == {"train", "val"}
+    assert {row["split"] for row in _rows(run)} == {"train", "val", "cv"}
     assert all("broken" not in row["path"] for row in _rows(run))
     findings = json.loads((run.path / "findings.json").read_text())
     assert any("rose/broken.jpg" in finding["files"] for finding in findings)

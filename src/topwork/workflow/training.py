@@ -66,7 +66,7 @@ class LastEpoch:
     """The weights after the last epoch, whichever epoch is kept.
 
     Args:
-        head: what the weights' head is; linear also where the kept epoch got a kernel, which is solved for that one only.
+        head: what the weights' head is; linear also where the kept epoch got a kernel.
         weights: of the classifier with that head; what is not there is as in the kept epoch.
         val: predictions on the clean view of the validation part; None without one.
     """
