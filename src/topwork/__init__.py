@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from topwork.workflow.check import check as check
     from topwork.workflow.compare import Comparison as Comparison
     from topwork.workflow.compare import compare as compare
+    from topwork.workflow.estimator import ImageClassifier as ImageClassifier
     from topwork.workflow.evaluate import evaluate as evaluate
     from topwork.workflow.explain import Explained as Explained
     from topwork.workflow.explain import explain as explain
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Comparison": "topwork.workflow.compare",
     "Explained": "topwork.workflow.explain",
+    "ImageClassifier": "topwork.workflow.estimator",
     "LrSearch": "topwork.workflow.lr_find",
     "Recipe": "topwork.recipe",
     "Run": "topwork.workflow.fit",
@@ -55,6 +57,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "Explained",
+    "ImageClassifier",
     "LrSearch",
     "Recipe",
     "Run",

@@ -2,7 +2,8 @@
 
     TopworkError            something the user can change; exit code 2
     ├── DataError           the photos, a folder, a manifest
-    │   └── DecodeError     one file that cannot become a picture
+    │   ├── DecodeError     one file that cannot become a picture
+    │   └── InputError      values given in Python; also a ValueError
     ├── RecipeError         a choice that does not exist or does not fit
     ├── WeightsError        pretrained weights missing, damaged or of another network
     ├── BundleError         a model folder that must not be trusted
@@ -22,6 +23,7 @@ __all__ = [
     "DataError",
     "DecodeError",
     "EngineError",
+    "InputError",
     "RecipeError",
     "ResourceError",
     "RunError",
@@ -65,6 +67,10 @@ class DecodeError(DataError):
     def __init__(self, what: str, *, fix: str, kind: str) -> None:
         super().__init__(what, fix=fix)
         self.kind = kind
+
+
+class InputError(DataError, ValueError):
+    """Photos or labels that were given as Python values cannot be used; callers like scikit-learn expect ValueError."""
 
 
 class RecipeError(TopworkError):
