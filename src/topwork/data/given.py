@@ -151,9 +151,10 @@ def _fingerprint(path: str) -> Fingerprint:
         status = os.stat(path)
     except OSError:
         return fingerprint(path, name=printable(path))  # says what is wrong with the file
-    return _remembered(path, status.st_mtime_ns, status.st_size)
+    return _remembered((path, status.st_mtime_ns, status.st_size))
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
-def _remembered(path: str, _changed: int, _size: int) -> Fingerprint:
-    return fingerprint(path, name=printable(path))
+def _remembered(version: tuple[str, int, int]) -> Fingerprint:
+    """Of a file that is named with its time and size: one that was changed is looked at again."""
+    return fingerprint(version[0], name=printable(version[0]))
