@@ -21,7 +21,7 @@ from topwork.errors import RunError
 
 SETTINGS = (
     *("backbone.name=test_efficientnet", "backbone.weights=none", "data.image_size=64", "data.split=60/20/20"),
-    *("engine.precision=f32", "data.views=fixed:1", "head.dropout=0.2"),
+    *("engine.precision=f32", "data.views=fixed:1", "head.kind=linear", "head.dropout=0.2"),
     *("phase1.optimizer=adamw", "phase1.epochs=3", "phase1.batch_size=8"),
     *("phase2.train=top-2 blocks", "phase2.epochs=3", "phase2.batch_size=8", "phase2.mixup=0.3"),
     *("phase2.batchnorm=update", "stop.patience=9"),
@@ -34,8 +34,8 @@ def result(run: Path) -> dict[str, Any]:
     evaluation = json.loads((run / "evaluation.json").read_text())
     return {
         **{
-            name: hashlib.sha256((run / name).read_bytes()).hexdigest()
-            for name in ("model/model.safetensors", "model-last/model.safetensors", "predictions.csv", "manifest.csv")
+            path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in [*run.glob("model*/*.safetensors"), run / "predictions.csv", run / "manifest.csv"]
         },
         "history": [{k: v for k, v in record.items() if k not in ("seconds", "at")} for record in history],
         "evaluation": {key: value for key, value in evaluation.items() if key != "seconds"},
@@ -86,7 +86,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path) -> Place
     assert place.run(place.job("first")) == [0]
     assert place.run(place.job(place.prepared("whole", like="first"))) == [0]
     # A network that was converted a moment ago gives the same numbers as one that is read.
-    assert result(place.folder / "first" / "run") == result(place.folder / "whole" / "run")
+    whole = result(place.folder / "whole" / "run")
+    assert {"model/model.safetensors", "model-last/model.safetensors"} <= set(whole)
+    assert result(place.folder / "first" / "run") == whole
     return place
 
 
@@ -135,6 +137,21 @@ def test_killed_twice_with_the_machines_memory_of_its_speed_gone(place: Place) -
     provenance = json.loads((place.folder / name / "run" / "provenance.json").read_text())
     assert len(provenance["resumed"]) == 2
     assert json.loads(timings.read_text()) == poisoned
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_default_recipe_killed_in_phase_2_and_while_the_run_is_packed(place: Place) -> None:
+    """Its last stage solves a head on the features of phase 2; that is done again."""
+    settings = [setting for setting in SETTINGS if not setting.startswith(("head.", "phase1.", "phase2."))]
+    settings += ["phase2.epochs=2", "phase2.train=top-2 blocks"]
+    names = [place.prepared(name, like="first") for name in ("kernel", "kernel killed", "kernel packed")]
+    jobs = [place.job(names[0], settings=settings)]
+    for name, point in ((names[1], ["phase 2", 2]), (names[2], ["report", 1])):
+        jobs += [place.job(name, settings=settings, kill=point), place.job(name, settings=settings, resume=True)]
+    assert place.run(*jobs) == [0, -signal.SIGKILL, 0, -signal.SIGKILL, 0]
+    whole, *others = (result(place.folder / name / "run") for name in names)
+    assert others == [whole, whole]
 
 
 def test_a_finished_run_stays_as_it_is(
