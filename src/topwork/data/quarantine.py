@@ -147,4 +147,4 @@ def _note(root: Path) -> Path:
 
 
 def _fix(name: str) -> str:
-    return f"correct or delete {name}; `topwork check DATA --quarantine FILE` writes a new one."
+    return f"correct {name}, or name another file: `topwork check DATA --quarantine FILE` writes a new one."
