@@ -64,7 +64,7 @@ def test_fit_finds_the_features_that_a_check_left_and_writes_down_its_quick_part
     made = topwork.fit(photos, recipe=recipe, to=tmp_path / "run", progress=lines)
     assert "51 from the cache" in next(line for line in lines.said if line.startswith("Trunk: "))  # 51 contents
     kinds = [finding["kind"] for finding in json.loads((made.path / "findings.json").read_text())]
-    assert kinds == ["label_conflict", "blank", "near_duplicate"]
+    assert kinds == ["label_conflict", "near_duplicate", "blank"]
 
 
 def test_a_wrong_label_is_named_and_fixed_in_a_manifest(

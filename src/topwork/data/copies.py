@@ -119,7 +119,7 @@ def _leak(group: Sequence[ImageRecord], severity: Severity, *, what: str) -> lis
 def _near(group: Sequence[ImageRecord], pairs: Sequence[LookAlike]) -> Finding:
     plain = [pair for pair in pairs if not pair.mirrored]
     cosines = [pair.cosine for pair in pairs if pair.cosine is not None]
-    labels = _labels(group)
+    labels, same = _labels(group), len({record.sha256 for record in group}) == 1
     under = f", under {' and '.join(labels)}" if len(labels) > 1 else ""
     most, least = ("at most ", "at least ") if len(pairs) > 1 else ("", "")
     signs = [f"their hashes differ in {most}{max(pair.bits for pair in plain)} of 64 bits"] if plain else []
@@ -127,7 +127,7 @@ def _near(group: Sequence[ImageRecord], pairs: Sequence[LookAlike]) -> Finding:
     signs += [f"the cosine of their features is {least}{min(cosines):.2f}"] if cosines else []
     return Finding(
         kind="near_duplicate",
-        severity="warning" if under and cosines else "info",  # a hash alone may pair different things
+        severity="warning" if under and (cosines or same) else "info",  # a hash alone may pair different things
         files=_paths(group),
         evidence=f"{len(group)} photos look alike{under}: {', '.join(signs)}.",
         remedy="keep it under the right label, delete the others." if under else "nothing, or keep the best one.",
