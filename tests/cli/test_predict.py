@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import topwork
 from topwork.cli.app import run
@@ -62,6 +63,32 @@ def test_the_three_forms_say_the_same(model: str, photos: Path, capsys: pytest.C
         assert {name: float(row[f"p_{name}"]) for name in p} == pytest.approx(p, abs=1e-5)
         assert row["error"] == ""
         assert cells[2:] == [f"{p[ranked[0]]:.3f}", ranked[1], f"{p[ranked[1]]:.3f}"]
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_a_picture_stored_in_eight_orientations_is_predicted_with_the_same_numbers(
+    form: str, model: str, drawn_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(sorted(drawn_photos.rglob("*.jpg"))[0]) as photo:
+        upright = photo.convert("RGB").crop((0, 0, 96, 70))
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}
+    turns |= {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    options = {"lossless": True} if form == "WEBP" else {}
+    for orientation in range(1, 9):
+        turn = turns.get(orientation)
+        stored = upright if turn is None else upright.transpose(Image.Transpose[turn])
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored.save(tmp_path / f"{orientation}.{form.lower()}", exif=exif, **options)
+    assert run(["predict", model, str(tmp_path), "--json"]) == 0
+    answers = _json_lines(capsys.readouterr().out)
+    assert len(answers) == 8
+    assert all(answer["p"] == answers[0]["p"] for answer in answers)
+    turned = Image.new("RGB", (70, 96))
+    turned.paste(upright.transpose(Image.Transpose.ROTATE_90))
+    turned.save(tmp_path / "other.png")  # without a tag it is another picture: the law can fail
+    assert run(["predict", model, str(tmp_path / "other.png"), "--json"]) == 0
+    assert _json_lines(capsys.readouterr().out)[0]["p"] != answers[0]["p"]
 
 
 def test_files_are_answered_in_the_order_given_and_the_bundle_will_do(

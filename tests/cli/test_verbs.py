@@ -65,7 +65,7 @@ def test_check_names_what_was_planted_errors_first_and_exits_1(planted: Path, ca
     assert any("tulip/zz-copy.jpg" in finding["files"] for finding in findings)
     order = [finding["severity"] for finding in findings]
     assert order == sorted(order, key=["error", "warning", "info"].index)
-    assert "1 findings must be fixed" in err
+    assert "1 finding must be fixed" in err
     assert run(["check", str(planted), "--quick"]) == 1
     text = capsys.readouterr().out
     assert text.startswith("error ")

@@ -85,24 +85,25 @@ def test_a_poor_photo_is_named(photos: Path, kind: str) -> None:
 
 def _unreadable(folder: Path) -> set[str]:
     path = first(folder, "rose")
-    (folder / "rose" / "broken.jpg").write_bytes(path.read_bytes()[:200])
-    return {"rose/broken.jpg"}
+    (folder / "rose" / "zz-broken.jpg").write_bytes(path.read_bytes()[:200])
+    return {"rose/zz-broken.jpg"}
 
 
 def _copied(folder: Path) -> set[str]:
-    shutil.copy(first(folder, "rose"), folder / "rose" / "copy.jpg")
-    return {f"rose/{first(folder, 'rose', 1).name}", "rose/copy.jpg"}
+    path = first(folder, "rose")
+    shutil.copy(path, folder / "rose" / "zz-copy.jpg")
+    return {f"rose/{path.name}", "rose/zz-copy.jpg"}
 
 
 def _resaved(folder: Path) -> set[str]:
-    path = first(folder, "rose")
+    path = first(folder, "rose", 1)
     with Image.open(path) as image:
         image.resize((80, 80)).save(folder / "rose" / "zz-saved.jpg", quality=60)
     return {f"rose/{path.name}", "rose/zz-saved.jpg"}
 
 
 def _two_labels(folder: Path) -> set[str]:
-    path = first(folder, "rose")
+    path = first(folder, "rose", 2)
     shutil.copy(path, folder / "daisy" / "zz.jpg")
     return {f"rose/{path.name}", "daisy/zz.jpg"}
 
@@ -121,6 +122,8 @@ def _burst(folder: Path) -> set[str]:
     return set(names[:2])
 
 
+# near_duplicate: what looks alike under two labels is also named among the look-alikes
+BESIDE = {"label_conflict": {"near_duplicate"}}
 PLANTED: dict[str, tuple[str, Callable[[Path], set[str]]]] = {
     "unreadable": ("warning", _unreadable),
     "exact_duplicate": ("warning", _copied),
@@ -135,9 +138,24 @@ def test_what_is_wrong_between_photos_is_named(photos: Path, kind: str) -> None:
     severity, plant = PLANTED[kind]
     files = plant(photos)
     found = by_kind(photos)
-    assert set(found) == {kind}
+    assert set(found) == {kind} | BESIDE.get(kind, set())
     (finding,) = found[kind]
     assert (finding.severity, set(finding.files)) == (severity, files)
+
+
+def test_twelve_faults_at_once_hide_none_of_one_another(photos: Path) -> None:
+    planted = {kind: plant(photos) for kind, (_, plant) in PLANTED.items()}
+    for kind, (_, change) in CHANGES.items():
+        _changed(photos, f"{kind}.jpg", change)
+        planted[kind] = {f"tulip/{kind}.jpg"}
+    found = by_kind(photos)
+    assert len(planted) == 12
+    for kind, files in planted.items():
+        named = [set(finding.files) for finding in found[kind]]
+        assert any(files <= group for group in named), (kind, named)
+        innocent = {file for group in named for file in group} - set().union(*planted.values())
+        assert not innocent, (kind, innocent)
+    assert set(found) == set(planted)
 
 
 def parts(folder: Path, into: Path) -> Path:

@@ -142,7 +142,7 @@ def test_each_fault_has_its_name() -> None:
     one, copy = record("1", sha="s", phash=FAR[0]), record("2", sha="s", phash=FAR[0])
     assert kinds(one, copy) == [("exact_duplicate", "warning")]
     tulip = record("3", sha="s", phash=FAR[0], label="b")
-    assert kinds(one, tulip) == [("label_conflict", "error")]
+    assert kinds(one, tulip) == [("label_conflict", "error"), ("near_duplicate", "warning")]
     assert kinds(record("1", phash=FAR[0]), record("2", phash=FAR[0] ^ 7)) == [("near_duplicate", "info")]
     assert kinds(record("1", phash=FAR[0]), record("2", phash=FAR[1])) == []
 

@@ -52,6 +52,14 @@ def test_like_features_alone_are_not_enough() -> None:
     assert look_alikes([record("1", phash=HASH), record("2", phash=flipped(30))], units=units(0.99)) == ()
 
 
+@pytest.mark.parametrize(("bits", "cosine"), [(0, 0.5), (4, 0.6), (8, 0.7)])
+def test_like_hashes_alone_are_not_enough(bits: int, cosine: float) -> None:
+    """Different things on one white board."""
+    pair = [record("1", phash=HASH), record("2", phash=flipped(bits))]
+    assert look_alikes(pair, units=units(cosine)) == ()
+    assert len(look_alikes(pair)) == 1  # without features the hash must do
+
+
 def test_a_mirror_image_is_found() -> None:
     picture = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
     there, back = perceptual_hash(picture), perceptual_hash(np.ascontiguousarray(picture[:, ::-1]))

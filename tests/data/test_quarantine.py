@@ -108,7 +108,7 @@ def test_after_the_quarantine_nothing_must_be_fixed(photos: Path, tmp_path: Path
     shutil.copy(photos / names(photos)[20], (photos / names(photos)[20]).with_name("zz.jpg"))
     found = scan(photos)
     before = audit(found)
-    assert {finding.kind for finding in before} == {"label_conflict", "exact_duplicate"}
+    assert {finding.kind for finding in before} == {"label_conflict", "exact_duplicate", "near_duplicate"}
     add_to_quarantine(tmp_path / "q.csv", photos_to_leave_out(before, {r.path: r.split for r in found.records}))
     remember(found.root, tmp_path / "q.csv")
     after = audit(scan(photos))
@@ -130,3 +130,40 @@ def test_a_corrected_manifest_never_replaces_a_photo(photos: Path) -> None:
     found = scan(photos)
     with pytest.raises(DataError, match="new CSV file"):
         write_corrected(photos / found.records[0].path, found, labels={})
+
+
+def in_parts(photos: Path, folder: Path) -> Path:
+    """The same photos as train and test folders."""
+    for name in names(photos):
+        part = "test" if name.endswith(("8.jpg", "9.jpg")) else "train"
+        (folder / part / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / name, folder / part / name)
+    return folder.resolve()
+
+
+@pytest.mark.parametrize(("listed_for", "scanned"), [("", "test"), ("test", ""), ("test/rose", "test"), ("", "")])
+def test_a_list_is_in_force_above_and_below_its_folder(
+    photos: Path, tmp_path: Path, listed_for: str, scanned: str
+) -> None:
+    folder = in_parts(photos, tmp_path / "parts")
+    photo = folder / "test/rose" / sorted(path.name for path in (folder / "test/rose").iterdir())[0]
+    add_to_quarantine(tmp_path / "q.csv", {photo.relative_to(folder / listed_for).as_posix(): "blank"})
+    everything = {record.path for record in scan(folder / scanned).records}
+    beside = scan(folder / "train")
+    remember(folder / listed_for, tmp_path / "q.csv")
+    left = {record.path for record in scan(folder / scanned).records}
+    assert everything - left == {photo.relative_to(folder / scanned).as_posix()}
+    assert scan(folder / "train") == beside
+
+
+def test_lists_of_several_folders_add_up(photos: Path, tmp_path: Path) -> None:
+    folder = in_parts(photos, tmp_path / "parts")
+    for part in ("train", "test"):
+        add_to_quarantine(tmp_path / f"{part}.csv", {names(folder / part)[0]: ""})
+        remember(folder / part, tmp_path / f"{part}.csv")
+    found = scan(folder)
+    assert len(found.records) == 48
+    (told,) = [each for each in found.findings if each.kind == "quarantined"]
+    assert told.files == tuple(sorted(f"{part}/{names(folder / part)[0]}" for part in ("train", "test")))
+    assert "train.csv" in told.evidence
+    assert "test.csv" in told.evidence

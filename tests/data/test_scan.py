@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from topwork.data import scan as scan_module
@@ -476,12 +480,50 @@ def test_an_interrupt_does_not_wait_for_the_rest(two_classes: Path, monkeypatch:
     assert time.perf_counter() - start < 1.0
 
 
-# --- perceptual hash, list_images ----------------------------------------------------------------------------------
+# --- any bytes -----------------------------------------------------------------------------------------------------
 
 
 def smooth(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def _sample(form: str) -> bytes:
+    stream = io.BytesIO()
+    smooth(1, (40, 30)).save(stream, form)
+    return stream.getvalue()
+
+
+_SAMPLES = [_sample(form) for form in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")]
+
+
+@given(
+    start=st.sampled_from([b"", *_SAMPLES, *(sample[:40] for sample in _SAMPLES)]),
+    rest=st.binary(max_size=200),
+    damage=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
+    name=st.sampled_from(["x.jpg", "x.png", "x.heic", "x"]),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_bytes_become_a_record_or_a_finding(
+    start: bytes, rest: bytes, damage: list[tuple[int, int]], name: str
+) -> None:
+    content = bytearray(start + rest)
+    for place, value in damage:
+        if content:
+            content[place % len(content)] = value
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for label in ("rose", "tulip"):
+            photo(root / label / "0.jpg")
+        (root / "rose" / name).write_bytes(content)
+        found = scan(root, workers=1)
+    read = {record.path for record in found.records} - {"rose/0.jpg", "tulip/0.jpg"}
+    named = [finding for finding in found.findings if f"rose/{name}" in finding.files and finding.kind != "odd_file"]
+    assert read == (set() if named else {f"rose/{name}"})
+    assert all(finding.kind in ("unreadable", "not_a_photo") and finding.remedy for finding in named)
+
+
+# --- perceptual hash, list_images ----------------------------------------------------------------------------------
 
 
 def test_the_hash_survives_resizing_recompression_and_brightness(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from topwork.cli.output import print_json
 from topwork.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from topwork.data.finding import Finding
     from topwork.workflow.check import Checked
 
 __all__ = ["register"]
@@ -27,19 +30,21 @@ def register(app: typer.Typer, group: str) -> None:
 
 def _check(
     data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, or a data set's name.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Files, hashes and light only; no network runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="In seconds: files, copies and light; no network looks at the photos.")
+    ] = False,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page with the photos side by side.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     quarantine: Annotated[
-        str | None, typer.Option(metavar="FILE", help="List of photos that every later verb leaves out; adds to it.")
+        str | None, typer.Option(metavar="FILE", help="Add the worst photos to this list; every verb leaves them out.")
     ] = None,
     fix: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a manifest with labels corrected; photos stay.")
+        str | None, typer.Option(metavar="FILE", help="Write a manifest with wrong labels corrected; photos stay.")
     ] = None,
     augment_preview: Annotated[
         str | None, typer.Option("--augment-preview", metavar="FILE", help="Write a PNG of augmented views.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Whose network looks, and whose augmentation is shown.")] = "default",
+    recipe: Annotated[str, typer.Option(help="Its network looks, its augmentation is shown.")] = "default",
 ) -> None:
     """Say what is wrong with the photos; exit 1 if something must be fixed.
 
@@ -64,28 +69,51 @@ def _check(
         print_json(checked.to_json())
     else:
         _print(checked)
-    if quarantine is not None:
-        typer.echo(f"{quarantine}: {checked.quarantined} photos added; every verb leaves out what it lists.", err=True)
+    _print_files(checked, html=html, quarantine=quarantine, fix=fix, augment_preview=augment_preview)
     if not checked.passed:
         errors = sum(finding.severity == "error" for finding in checked.findings)
-        raise CheckFailed(f"{errors} findings must be fixed.", fix="do what each finding of severity error says.")
+        fix = "do what the lines of severity error say, or leave those photos out with --quarantine FILE."
+        if checked.quarantined:
+            fix = "check again, now without the photos that were added to the list; then do what is left."
+        raise CheckFailed(f"{errors} finding{'s' * (errors != 1)} must be fixed.", fix=fix)
+
+
+def _print_files(
+    checked: Checked, *, html: str | None, quarantine: str | None, fix: str | None, augment_preview: str | None
+) -> None:
+    """On stderr, what was written and where."""
+    from topwork.reports.wording import count
+
+    labels = count(sum(suspect.wrong for suspect in checked.suspects), "label")
+    said = {
+        html: "findings, and the photos side by side.",
+        fix: f"{labels} changed; the old ones stand in the column `was`.",
+        quarantine: f"{count(checked.quarantined, 'photo')} added; every verb leaves out what it lists.",
+        augment_preview: "a few photos, and how training sees them.",
+    }
+    for file, words in said.items():
+        if file is not None:
+            typer.echo(f"{file}: {words}", err=True)
 
 
 def _print(checked: Checked) -> None:
-    """Findings as text; of many alike that are good to know only, the first few."""
-    told: dict[str, int] = {}
+    """Findings as text; of many alike that are good to know only, the first few. What many ask for is said once."""
+    shown: list[Finding] = []
+    hidden: Counter[str] = Counter()
     for finding in checked.findings:
-        told[finding.kind] = told.get(finding.kind, 0) + 1
-        if finding.severity == "info" and told[finding.kind] > _MOST:
-            continue
-        more = f" and {len(finding.files) - _SHOWN} more" if len(finding.files) > _SHOWN else ""
+        alike = [other for other in shown if (other.kind, other.severity) == (finding.kind, finding.severity)]
+        if finding.severity == "info" and len(alike) == _MOST:
+            hidden[finding.kind] += 1
+        else:
+            shown.append(finding)
+    for finding, after in zip_longest(shown, shown[1:]):
         typer.echo(f"{finding.severity:8} {finding.kind}: {finding.evidence}")
         if finding.files:
+            more = f" and {len(finding.files) - _SHOWN} more" if len(finding.files) > _SHOWN else ""
             typer.echo(f"         {', '.join(finding.files[:_SHOWN])}{more}")
-        typer.echo(f"         fix: {finding.remedy}")
-    infos = {finding.kind for finding in checked.findings if finding.severity == "info"}
-    for kind in sorted(infos):
-        if told[kind] > _MOST:
-            typer.echo(f"info     {kind}: {told[kind] - _MOST} more; --json and --html have all.")
-    classes = len(checked.scan.classes)
-    typer.echo(f"{len(checked.scan.records)} photos in {classes} classes, {len(checked.findings)} findings")
+        if after is None or (after.kind, after.remedy) != (finding.kind, finding.remedy):
+            typer.echo(f"         fix: {finding.remedy}")
+        if finding.severity == "info" and (after is None or after.kind != finding.kind) and hidden[finding.kind]:
+            typer.echo(f"         {hidden[finding.kind]} more such findings; --html shows them, --json has all.")
+    photos, classes = len(checked.scan.records), len(checked.scan.classes)
+    typer.echo(f"{photos} photos in {classes} classes, {len(checked.findings)} findings")

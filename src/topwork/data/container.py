@@ -24,7 +24,7 @@ from PIL import (
 from topwork.data.jpeg import count_scans
 from topwork.data.pixels import UnsupportedMode
 
-__all__ = ["Limits", "Refused", "open_picture", "why_it_failed"]
+__all__ = ["Limits", "Refused", "check_memory", "open_picture", "why_it_failed"]
 
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,  # of an MPO this is the first picture
@@ -97,10 +97,7 @@ def open_picture(
     scale = _draft(image, target) if container == "JPEG" else 1
     # a progressive JPEG is held as coefficients of the full size: 2 bytes for each of 3 channels
     need = _bytes_needed(image, container, coefficients=6 * scale**2 if progressive else 0)
-    if need > limits.memory:
-        megapixels = width * height / 1e6
-        what = f"{width}x{height} = {megapixels:.0f} megapixels that need {need / 1e6:.0f} MB to decode"
-        raise Refused("too-many-pixels", what, fix=_SMALLER)
+    check_memory((width, height), need, limits=limits)
     if progressive and (scans := count_scans(data)) > limits.scans:
         raise Refused("too-many-scans", f"a JPEG of {scans} scans, more than {limits.scans}", fix="save it again.")
     if container in _COUNTS_FRAMES and (frames := getattr(image, "n_frames", 1)) > limits.frames:
@@ -126,10 +123,23 @@ def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
         raise Refused("too-many-pixels", what, fix=_SMALLER)
 
 
+def check_memory(size: tuple[int, int], need: int, *, limits: Limits) -> None:
+    """Refuse a picture of this size for which decoding would need too many bytes.
+
+    Raises:
+        Refused: if it passes the limit.
+    """
+    width, height = size
+    if need > limits.memory:
+        megapixels = width * height / 1e6
+        what = f"{width}x{height} = {megapixels:.0f} megapixels that need {need / 1e6:.0f} MB to decode"
+        raise Refused("too-many-pixels", what, fix=_SMALLER)
+
+
 def _bytes_needed(image: ImageFile.ImageFile, container: str, *, coefficients: int) -> int:
     """Forecast of the peak: the decoder's own buffers + Pillow's picture + RGB out; measured to hold."""
     width, height = image.size
-    stored = {"1": 1, "L": 1, "P": 1, "I;16": 8, "I;16B": 8, "I": 24, "F": 24}.get(image.mode, 4)
+    stored = {"1": 1, "L": 1, "P": 1, "RGB": 4, "I;16": 8, "I;16B": 8, "I": 28, "F": 28}.get(image.mode, 5)
     decoder = {"WEBP": 12, "AVIF": 8, "HEIC": 8}.get(container, coefficients)
     return width * height * (decoder + stored + 3)
 

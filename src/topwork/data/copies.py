@@ -28,7 +28,7 @@ def copy_findings(records: Sequence[ImageRecord], *, units: NDArray[np.float32] 
     `label_conflict` (error): one picture under two labels: the same bytes, or copies that hash and features agree on.
     `leak` (error): such a picture, or one group of the manifest, in two given splits; a warning where photos only look
     alike. `exact_duplicate` (warning): the same bytes, and neither of those. `near_duplicate` (info): photos that look
-    alike; a warning where their labels differ.
+    alike; a warning where their labels differ. Copies byte for byte are look-alikes only where their labels differ.
 
     Args:
         records: the photos.
@@ -45,7 +45,7 @@ def copy_findings(records: Sequence[ImageRecord], *, units: NDArray[np.float32] 
             findings += _about_saved_twice(group)
     leaks = [set(finding.files) for finding in findings if finding.kind == "leak"]
     for group, signs in _connected(records, pairs):
-        if len({record.sha256 for record in group}) > 1:
+        if len({record.sha256 for record in group}) > 1 or len(_labels(group)) > 1:
             findings.append(_near(group, signs))
             if not any(files <= set(_paths(group)) for files in leaks):
                 findings += _leak(group, "warning", what="look-alikes")
@@ -119,14 +119,15 @@ def _leak(group: Sequence[ImageRecord], severity: Severity, *, what: str) -> lis
 def _near(group: Sequence[ImageRecord], pairs: Sequence[LookAlike]) -> Finding:
     plain = [pair for pair in pairs if not pair.mirrored]
     cosines = [pair.cosine for pair in pairs if pair.cosine is not None]
-    labels = _labels(group)
+    labels, same = _labels(group), len({record.sha256 for record in group}) == 1
     under = f", under {' and '.join(labels)}" if len(labels) > 1 else ""
-    signs = [f"their hashes differ in at most {max(pair.bits for pair in plain)} of 64 bits"] if plain else []
-    signs += ["one is the mirror image of another"] * (len(plain) < len(pairs))
-    signs += [f"the cosine of their features is at least {min(cosines):.2f}"] if cosines else []
+    most, least = ("at most ", "at least ") if len(pairs) > 1 else ("", "")
+    signs = [f"their hashes differ in {most}{max(pair.bits for pair in plain)} of 64 bits"] if plain else []
+    signs += ["one is the mirror image of the other"] * (len(plain) < len(pairs))
+    signs += [f"the cosine of their features is {least}{min(cosines):.2f}"] if cosines else []
     return Finding(
         kind="near_duplicate",
-        severity="warning" if under and cosines else "info",  # a hash alone may pair different things
+        severity="warning" if under and (cosines or same) else "info",  # a hash alone may pair different things
         files=_paths(group),
         evidence=f"{len(group)} photos look alike{under}: {', '.join(signs)}.",
         remedy="keep it under the right label, delete the others." if under else "nothing, or keep the best one.",

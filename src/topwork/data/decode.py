@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from topwork.data.container import Limits, Refused, open_picture, why_it_failed
+from topwork.data.container import Limits, Refused, check_memory, open_picture, why_it_failed
 from topwork.data.jpeg import lacks_only_its_end, zeros_replace_its_end
 from topwork.data.pixels import rgb_pixels
 from topwork.data.sniff import EXTENSIONS, HEAD_BYTES, picture_format, why_not_a_picture
@@ -34,6 +34,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 # Pillow warns about broken EXIF blocks and large pictures on stderr; both are judged here instead.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,6 +156,8 @@ def _decode(data: bytes, container: str, *, target: int | None, limits: Limits) 
     if container != "JPEG":
         full = image.size  # TIFF turns itself upright while loading; HEIC knows its size only then
     mode, turn = image.mode, _orientation(image)
+    if turn != 1:
+        check_memory(full, 2 * 3 * image.width * image.height, limits=limits)  # RGB, and RGB turned
     pixels, more = rgb_pixels(image)
     del image  # before a turn copies the pixels
     width, height = full if turn < 5 else full[::-1]

@@ -20,7 +20,7 @@ _TINY = 64  # short side in pixels; networks look at 160 and more
 _LONG = 3.0  # sides' ratio; the central square that a network sees is less than a third of such a picture
 _BLANK = 16.0  # grey levels between the darkest and the brightest hundredth
 _DARK, _BRIGHT = 64.0, 192.0  # grey levels that the brightest, or the darkest, hundredth does not reach
-_BLURRED, _BLUR_SHARE, _NOTHING_SHARP = 6.0, 1 / 8, 1.5  # see `_blurred`
+_BLURRED, _BLUR_SHARE, _NOTHING_SHARP = 6.0, 1 / 8, 1.5  # see `_blur_limit`
 _TELLING = 10  # photos of one odd mode that all lie in one class: a network could learn the mode
 
 
@@ -32,7 +32,7 @@ class _Fault:
         kind: of the finding.
         measure: a number for a photo that has the fault, else None.
         worst: which of the photos the evidence names.
-        text: what is wrong, and how the worst one is called.
+        text: `photos ...` what is wrong; how the worst one is called.
         remedy: of the finding.
     """
 
@@ -55,33 +55,35 @@ def _light_faults() -> tuple[_Fault, ...]:
             kind="blank",
             measure=lambda _, look: _contrast(look) if _blank(look) else None,
             worst=min,
-            text=f"less than {_BLANK:.0f} grey levels between dark and bright parts; the emptiest",
+            text=f"with less than {_BLANK:.0f} grey levels between dark and bright parts; the emptiest",
             remedy="delete them, or take them again.",
         ),
         _Fault(
             kind="dark",
             measure=lambda _, look: look.high if look.high < _DARK and not _blank(look) else None,
             worst=min,
-            text=f"bright parts stay below grey level {_DARK:.0f} of 255; the darkest",
+            text=f"whose bright parts stay below grey level {_DARK:.0f} of 255; the darkest",
             remedy="brighten or delete them, unless photos to predict will be as dark.",
         ),
         _Fault(
             kind="bright",
             measure=lambda _, look: look.low if look.low > _BRIGHT and not _blank(look) else None,
             worst=max,
-            text=f"dark parts stay above grey level {_BRIGHT:.0f} of 255; the brightest",
+            text=f"whose dark parts stay above grey level {_BRIGHT:.0f} of 255; the brightest",
             remedy="darken or delete them, unless photos to predict will be as bright.",
         ),
     )
 
 
 def _blur_fault(records: Sequence[ImageRecord]) -> _Fault:
-    limit = _blur_limit(records)
+    sharpness = [record.look.sharpness for record in records if record.look is not None]
+    usual = median(sharpness) if sharpness else 0.0
+    limit = _blur_limit(usual)
     return _Fault(
         kind="blurred",
         measure=lambda _, look: look.sharpness if look.sharpness < limit and _well_lit(look) else None,
         worst=min,
-        text=f"no part is sharper than {limit:.1f}; the most blurred",
+        text=f"with no part sharper than {limit:.2g} grey levels, where {usual:.2g} is usual; the most blurred",
         remedy="delete them, unless photos to predict will be as blurred.",
     )
 
@@ -92,14 +94,14 @@ def _shape_faults() -> tuple[_Fault, ...]:
             kind="tiny",
             measure=lambda record, _: float(_short(record)) if _short(record) < _TINY else None,
             worst=min,
-            text=f"a side is shorter than {_TINY} pixels; the smallest",
+            text=f"with a side shorter than {_TINY} pixels; the smallest",
             remedy="find larger copies.",
         ),
         _Fault(
             kind="extreme_aspect",
             measure=lambda record, _: _aspect(record) if _aspect(record) > _LONG else None,
             worst=max,
-            text=f"more than {_LONG:.0f} times as long as wide: most lies outside the square that is seen; the longest",
+            text=f"more than {_LONG:.0f} times as long as wide, most of it outside the square that counts; the longest",
             remedy="crop them to what the label means.",
         ),
     )
@@ -112,19 +114,17 @@ def _found(fault: _Fault, records: Sequence[ImageRecord]) -> Iterator[Finding]:
     if found:
         value, path = fault.worst(found)
         count = "1 photo" if len(found) == 1 else f"{len(found)} photos"
-        evidence = f"{count}: {fault.text}, {path}, has {value:.4g}."
+        evidence = f"{count} {fault.text} is {path} with {value:.3g}."
         files = tuple(sorted(path for _, path in found))
         yield Finding(kind=fault.kind, severity="warning", files=files, evidence=evidence, remedy=fault.remedy)
 
 
-def _blur_limit(records: Sequence[ImageRecord]) -> float:
-    """Sharpness below which a photo counts as blurred: an eighth of the median, between 1.5 and 6 grey levels.
+def _blur_limit(usual: float) -> float:
+    """Sharpness below which a photo counts as blurred: an eighth of the usual one, between 1.5 and 6 grey levels.
 
     Photos of soft things, or by soft lenses, are not faulty for being like all others. Of 400 flowers none lies below
     6; blurred with a sigma of 4 pixels (at a short side of 256), three quarters do.
     """
-    sharpness = [record.look.sharpness for record in records if record.look is not None]
-    usual = median(sharpness) if sharpness else 0.0
     return max(_NOTHING_SHARP, min(_BLURRED, usual * _BLUR_SHARE))
 
 

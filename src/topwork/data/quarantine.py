@@ -1,7 +1,8 @@
 """A quarantine: a list of photos to leave out, kept as CSV where the user wants it, in force for a folder of photos.
 
-`remember` notes in the cache folder which list belongs to which photos, so that every verb that scans them leaves the
-same ones out. No photo is touched; a list that is deleted is no longer in force.
+`remember` notes in the cache folder which list belongs to which folder, so that every verb that scans photos below it
+leaves the same ones out, also where it is given a folder above or inside. No photo is touched; a list that is deleted
+is no longer in force.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from topwork.atomic import write_bytes, write_text
 from topwork.cachedir import cache_folder
@@ -23,6 +24,7 @@ from topwork.errors import DataError
 __all__ = ["add_to_quarantine", "leave_out", "photos_to_leave_out", "quarantine_of", "read_quarantine", "remember"]
 
 _COLUMNS = ["path", "reason"]
+_NOTES = "quarantine"  # the folder of notes in the cache folder
 _KEPT_FIRST = ("test", "val", "train", None)  # of one picture in several given parts, who keeps it
 
 
@@ -82,18 +84,36 @@ def leave_out(candidates: Sequence[Candidate], root: Path) -> tuple[tuple[Candid
     Raises:
         DataError: if the list cannot be read, or names every candidate.
     """
-    path = quarantine_of(root)
-    named = read_quarantine(path) if path is not None else {}
-    kept = tuple(candidate for candidate in candidates if candidate.path not in named)
-    gone = tuple(sorted(candidate.path for candidate in candidates if candidate.path in named))
+    listed_by = _listed(candidates, root)
+    kept = tuple(candidate for candidate in candidates if candidate.path not in listed_by)
+    gone = tuple(sorted(candidate.path for candidate in candidates if candidate.path in listed_by))
     if not gone:
         return kept, ()
+    lists = " and ".join(sorted({printable(path) for path in listed_by.values()}))
     if not kept:
-        what = f"The quarantine {printable(path or '')} must leave some photos. It names all {len(gone)}."
-        raise DataError(what, fix=_fix(printable(path or "")))
-    evidence = f"{len(gone)} photos are left out, as {printable(path or '')} says."
+        what = f"The quarantine {lists} must leave some photos. It names all {len(gone)}."
+        raise DataError(what, fix=_fix(lists))
+    photos = "1 photo is" if len(gone) == 1 else f"{len(gone)} photos are"
+    evidence = f"{photos} left out by the quarantine {lists}."
     remedy = "nothing; to use them again, take them off the list or delete it."
     return kept, (Finding(kind="quarantined", severity="info", files=gone, evidence=evidence, remedy=remedy),)
+
+
+def _listed(candidates: Sequence[Candidate], root: Path) -> dict[str, Path]:
+    """Path of a candidate -> the list that names it, of all lists in force for a folder that the candidate lies in."""
+    try:
+        notes = set(os.listdir(cache_folder() / _NOTES))
+    except OSError:
+        return {}
+    holding = {candidate.path.rpartition("/")[0] for candidate in candidates}
+    inside = {folder for path in holding for folder in (path, *map(str, PurePosixPath(path).parents))}
+    folders = {root, *root.parents, *(root / folder for folder in inside)}
+    named: dict[str, Path] = {}
+    for folder in sorted(folder for folder in folders if _note(folder).name in notes):
+        if (path := quarantine_of(folder)) is not None:
+            named.update((os.path.normpath(folder / listed), path) for listed in read_quarantine(path))
+    at = {candidate.path: os.path.normpath(root / candidate.path) for candidate in candidates} if named else {}
+    return {path: named[place] for path, place in at.items() if place in named}
 
 
 def photos_to_leave_out(findings: Sequence[Finding], split_of: Mapping[str, str | None]) -> dict[str, str]:
@@ -123,8 +143,8 @@ def photos_to_leave_out(findings: Sequence[Finding], split_of: Mapping[str, str 
 
 
 def _note(root: Path) -> Path:
-    return cache_folder() / "quarantine" / f"{digest(os.fsencode(root))[:32]}.path"
+    return cache_folder() / _NOTES / f"{digest(os.fsencode(root))[:32]}.path"
 
 
 def _fix(name: str) -> str:
-    return f"correct or delete {name}; `topwork check DATA --quarantine FILE` writes a new one."
+    return f"correct {name}, or name another file: `topwork check DATA --quarantine FILE` writes a new one."

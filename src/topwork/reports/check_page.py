@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ _SUSPECTS = 60
 _SIDE = 160
 _BYTES = 4_000_000  # of all pictures
 _WORKERS = 2
+_WHOLE = ("extreme_aspect",)  # kinds whose fault the central square of a photo would hide
 _SEVERITIES = {
     "error": ("Errors", "must be fixed"),
     "warning": ("Warnings", "should be looked at"),
@@ -39,6 +40,7 @@ _TITLES = {
     "missing_from_split": "Classes that a part lacks",
     "extreme_aspect": "Very long photos",
 }
+_MORE_TITLE = {("near_duplicate", "warning"): " with different labels", ("leak", "warning"): ", perhaps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +74,22 @@ class ShownFinding:
 
 @dataclass(frozen=True)
 class KindOfFinding:
-    """All findings of a kind; `total` counts those that are not shown too."""
+    """All findings of a kind and severity.
 
-    kind: str
+    Args:
+        name: of its place in the page.
+        title: for people.
+        severity: of all of them.
+        total: counts those that are not shown too.
+        remedy: what all of them ask for, if they are several and it is the same.
+        findings: those that are shown.
+    """
+
+    name: str
     title: str
     severity: str
     total: int
+    remedy: str | None
     findings: tuple[ShownFinding, ...]
 
 
@@ -112,28 +124,37 @@ def render_check(inputs: CheckInputs) -> str:
 
 
 def _shown_kinds(inputs: CheckInputs) -> tuple[KindOfFinding, ...]:
-    """Findings by kind, in the order of the findings, with photos as far as the page's budget goes."""
-    kinds: dict[str, list[Finding]] = {}
+    """Findings by kind and severity, in the order of the findings, with photos as far as the page's budget goes."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in inputs.findings:
-        kinds.setdefault(finding.kind, []).append(finding)
+        kinds.setdefault((finding.kind, finding.severity), []).append(finding)
     wanted = {
         kind: [(finding, _chosen(finding, alone=len(found) == 1)) for finding in found[:_FINDINGS_A_KIND]]
         for kind, found in kinds.items()
     }
-    pictures = _thumbnails(inputs.root, [file for found in wanted.values() for _, files in found for file in files])
+    chosen = {kind: [file for _, files in found for file in files] for kind, found in wanted.items()}
+    whole = frozenset(file for (kind, _), files in chosen.items() if kind in _WHOLE for file in files)
+    pictures = _thumbnails(inputs.root, [file for files in chosen.values() for file in files], whole=whole)
     return tuple(
         KindOfFinding(
-            kind=kind,
-            title=_TITLES.get(kind, kind.replace("_", " ").capitalize()),
-            severity=kinds[kind][0].severity,
-            total=len(kinds[kind]),
+            name=f"{kind}-{severity}",
+            title=_TITLES.get(kind, kind.replace("_", " ").capitalize()) + _MORE_TITLE.get((kind, severity), ""),
+            severity=severity,
+            total=len(kinds[kind, severity]),
+            remedy=_common_remedy(kinds[kind, severity]),
             findings=tuple(
                 ShownFinding(finding, tuple(pictures[file] for file in files if file in pictures))
                 for finding, files in found
             ),
         )
-        for kind, found in wanted.items()
+        for (kind, severity), found in wanted.items()
     )
+
+
+def _common_remedy(findings: Sequence[Finding]) -> str | None:
+    """What several findings ask for, if that is the same: it needs to be said only once."""
+    remedies = {finding.remedy for finding in findings}
+    return remedies.pop() if len(findings) > 1 and len(remedies) == 1 else None
 
 
 def _shown_suspects(inputs: CheckInputs) -> tuple[ShownSuspect, ...]:
@@ -150,11 +171,11 @@ def _chosen(finding: Finding, *, alone: bool) -> tuple[str, ...]:
     return finding.files[: _PHOTOS if alone else _PHOTOS_A_FINDING]
 
 
-def _thumbnails(root: Path, paths: Sequence[str]) -> dict[str, Thumbnail]:
+def _thumbnails(root: Path, paths: Sequence[str], *, whole: Set[str] = frozenset()) -> dict[str, Thumbnail]:
     """Pictures by path; those beyond the budget are left out."""
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(_WORKERS) as pool:
-        made = list(pool.map(lambda path: make_thumbnail(root, path, side=_SIDE), unique))
+        made = list(pool.map(lambda path: make_thumbnail(root, path, side=_SIDE, whole=path in whole), unique))
     kept, left = {}, _BYTES // 2
     for thumbnail in made:
         left -= len(thumbnail.source or "")

@@ -30,15 +30,17 @@ _WORKERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """One small square picture.
+    """One small picture, square unless it is `whole`.
 
     Args:
         path: as the manifest names the photo.
         source: a JPEG as a data URI; None where the photo cannot be read any more.
+        whole: whether it shows all of the photo, and not its central square.
     """
 
     path: str
     source: str | None
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +83,24 @@ def make_gallery(inputs: ReportInputs) -> Gallery:
     return Gallery(samples=samples, errors=errors, errors_in_all=len(wrong))
 
 
-def make_thumbnail(root: Path, path: str, *, side: int) -> Thumbnail:
-    """The central square of a photo, `side` pixels wide."""
+def make_thumbnail(root: Path, path: str, *, side: int, whole: bool = False) -> Thumbnail:
+    """The central square of a photo, `side` pixels wide; or the whole of it, `side` pixels long."""
     try:
         pixels = decode(root / path, target=side).pixels  # (H,W,3) uint8
     except DecodeError:
         return Thumbnail(path=path, source=None)
     image = Image.fromarray(pixels)
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    square = image.crop((left, top, left + short, top + short))
-    square = square.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if whole:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    else:
+        short = min(image.size)
+        left, top = (image.width - short) // 2, (image.height - short) // 2
+        image = image.crop((left, top, left + short, top + short))
+        image = image.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     stream = io.BytesIO()
-    square.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
-    return Thumbnail(path=path, source="data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"))
+    image.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
+    source = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return Thumbnail(path=path, source=source, whole=whole)
 
 
 def _sample_rows(manifest: Sequence[ManifestRow], classes: Sequence[str]) -> dict[str, list[ManifestRow]]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from topwork.data.batches import Item
 from topwork.progress import Progress
-from topwork.workflow.prepare import Network, extractor_for, network_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +26,9 @@ def clean_features(found: Scan, *, recipe: Recipe, progress: Progress) -> npt.ND
     Raises:
         TopworkError: if the network, its weights or the machine do not allow it.
     """
+    # brings torch, which a check that runs no network does without
+    from topwork.workflow.prepare import Network, extractor_for, network_for
+
     items = [Item(path=found.root / record.path, sha256=record.sha256) for record in found.records]
     store = extractor_for(recipe, Network(recipe.backbone, recipe.data), progress=progress).cached_features(items)
     if store is None:
