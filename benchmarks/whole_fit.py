@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memory import PeakMemory, watch_memory
 from photos import named_data, scan_with_groups, thinned, write_table
 from results import Section, add_results_options, publish
 
@@ -62,14 +61,14 @@ class Fitted:
     Args:
         name: key of `RUNS`.
         seconds: wall time of the process.
-        memory: its largest.
+        peak: its largest resident memory in bytes, pages of mapped cache files among it.
         evaluation: of the run folder.
         computed: rows that the trunk computed.
     """
 
     name: str
     seconds: float
-    memory: PeakMemory
+    peak: int
     evaluation: dict[str, Any]
     computed: int
 
@@ -84,7 +83,7 @@ class Fitted:
         return [
             self.name,
             f"{self.seconds:.0f}",
-            f"{self.memory.resident / 1e9:.2f}",
+            f"{self.peak / 1e9:.2f}",
             str(self.computed),
             f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] n={accuracy['n']}",
             ", ".join(
@@ -97,7 +96,7 @@ class Fitted:
         return {
             "run": self.name,
             "seconds": round(self.seconds, 1),
-            "memory": self.memory.to_json(),
+            "peak_bytes": self.peak,
             "computed": self.computed,
             "accuracy": self.test["accuracy"],
             "stages": self.evaluation["seconds"],
@@ -117,8 +116,8 @@ def fitted(name: str, data: Path, *, scratch: Path) -> Fitted:
     with (scratch / "log.txt").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            with watch_memory(process.pid) as memory:
-                code = process.wait()
+            _, status, usage = os.wait4(process.pid, 0)  # the system's own account costs no time
+            process.returncode = code = os.waitstatus_to_exitcode(status)
         except BaseException:
             process.kill()
             raise
@@ -128,7 +127,9 @@ def fitted(name: str, data: Path, *, scratch: Path) -> Fitted:
             raise SystemExit("\n".join([*log.read().splitlines()[-5:], f"{name}: exit code {code}."]))
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     computed = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["cache"]["computed"]
-    return Fitted(name=name, seconds=seconds, memory=memory, evaluation=evaluation, computed=int(computed))
+    return Fitted(
+        name=name, seconds=seconds, peak=1024 * usage.ru_maxrss, evaluation=evaluation, computed=int(computed)
+    )
 
 
 def rounded(value: Any) -> Any:
@@ -149,7 +150,7 @@ def laws(runs: Sequence[Fitted], *, photos: int) -> dict[str, bool]:
     }
     if photos >= ENOUGH:
         found[f"cold in {COLD_SECONDS:.0f} s"] = cold.seconds <= COLD_SECONDS
-        found[f"cold in {COLD_GB:.0f} GB"] = cold.memory.resident < COLD_GB * 1e9
+        found[f"cold in {COLD_GB:.0f} GB"] = cold.peak < COLD_GB * 1e9
         for run in runs[2:]:
             found[f"{run.name} in {WARM_SECONDS:.0f} s"] = run.seconds < WARM_SECONDS and run.computed == 0
     return found
