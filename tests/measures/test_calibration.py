@@ -193,10 +193,11 @@ def test_the_interval_of_the_ece_holds_it(logits: np.ndarray) -> None:
 @pytest.mark.parametrize("sharpness", [1.0, 1.3, 2.0])
 def test_the_interval_of_the_ece_holds_the_truth(sharpness: float) -> None:
     truth = ece(drawn(1_000_000, sharpness=sharpness, seed=10**6)) if sharpness != 1.0 else 0.0
-    samples = 500
+    samples = 1000
     intervals = [ece_interval(resampled(drawn(500, sharpness=sharpness, seed=seed))) for seed in range(samples)]
     held = sum(interval.low <= truth <= interval.high for interval in intervals) / samples
-    assert 0.925 <= held <= 0.985
+    # Perfect calibration is the end of the range, where an interval that begins at 0 cannot miss on that side.
+    assert 0.93 <= held <= (0.97 if sharpness != 1.0 else 0.98)
     bca = [resampled(drawn(500, sharpness=sharpness, seed=seed)).interval("ece") for seed in range(60)]
     if sharpness == 1.0:  # why the ECE has a rule of its own
         assert sum(interval.low <= truth for interval in bca) < 10

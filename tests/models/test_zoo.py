@@ -13,7 +13,7 @@ from topwork.exports.bundle import read_bundle
 from topwork.models.backbone import create_backbone
 from topwork.models.catalogue import list_backbones
 from topwork.models.layers import list_layers
-from topwork.models.zoo import ZOO
+from topwork.models.zoo import ZOO, zoo_network
 from topwork.recipe import load_recipe
 from topwork.training.activations import ActivationCache
 from topwork.workflow.prepare import network_for
@@ -51,6 +51,23 @@ def test_layers_hold_every_parameter_once(name: str) -> None:
         (layer.block for layer in layers), key=backbone.block_names.index
     )
     assert not any("Dropout" in layer.kind or layer.kind == "Identity" for layer in layers)
+
+
+@pytest.mark.parametrize("block", ["baseline_cnn.conv2", "resnet9.conv2"])
+def test_pooling_before_the_relu_gives_the_same_bits_and_gradients(block: str) -> None:
+    name, part = block.split(".")
+    stage = getattr(zoo_network(name, 32), part)
+    usual = [module for kind, module in stage.named_children() if kind != "pool"] + [stage.pool]
+    width = next(stage.parameters()).shape[1]
+    found = []
+    for layers in (list(stage), usual):
+        x = torch.randn(2, width, 12, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        out = torch.nn.Sequential(*layers)(x)
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+        found.append((out, x.grad))
+    assert (found[0][0] == 0).any()  # the ReLU has something to do
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_the_baseline_has_eleven_million_parameters_at_its_size() -> None:

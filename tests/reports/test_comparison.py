@@ -115,6 +115,20 @@ def test_mistakes_that_go_away_come_first_and_counts_are_those_of_the_matrices(r
     assert true == "<script>tulip"
 
 
+def test_mistakes_are_told_in_words(ranking: Ranking) -> None:
+    contrast = ranking.contrasts[0]
+    text = words.mistake_changes(contrast, ranking.scores, classes=CLASSES)
+    wrong = [N - np.trace(ranking.scores[name].confusion_matrix) for name in ("probe", "tuned")]
+    assert text.startswith(f"From probe to tuned, {wrong[0]:.4g} mistakes become {wrong[1]:.4g}; fewer: <script>tulip")
+    true, guess, before, after = words.mistakes(ranking.scores["probe"], ranking.scores["tuned"], classes=CLASSES)[0]
+    assert f"{true} taken for {guess} ({before:.4g} to {after:.4g})" in text
+    assert "noise" not in text
+    equal = replace(contrast, verdict="no difference beyond seed noise")
+    assert words.mistake_changes(equal, ranking.scores, classes=CLASSES).endswith("within noise.")
+    same = replace(contrast, model="probe")
+    assert "fewer" not in words.mistake_changes(same, ranking.scores, classes=CLASSES)
+
+
 def test_imbalance_costs_what_equal_classes_would_cost(ranking: Ranking) -> None:
     scores = ranking.scores["probe"]
     balanced = np.mean([row.recall.value for row in scores.per_class.values()])
@@ -175,7 +189,16 @@ def page(ranking: Ranking, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_page_holds_everything_and_loads_nothing(page: str) -> None:
-    for text in ("tuned", "nearest neighbours", "k = 5", "Where they disagree", "holiday", "1 of 3 photos", "by heart"):
+    for text in (
+        "tuned",
+        "nearest neighbours",
+        "k = 5",
+        "mistakes become",
+        "Where they disagree",
+        "holiday",
+        "1 of 3 photos",
+        "by heart",
+    ):
         assert text in page
     assert page.count("data:image/jpeg;base64") == 2
     assert "gone.jpg" in page

@@ -73,13 +73,33 @@ def _print_tables(comparison: Comparison) -> None:
         ],
     )
     typer.echo("")
+    _print_contrasts(comparison)
+    typer.echo("")
+    for sentence in comparison.verdict:
+        typer.echo(sentence)
+    typer.echo(f"page  {comparison.page}")
+
+
+def _print_contrasts(comparison: Comparison) -> None:
+    reference = next(iter(comparison.ranking.scores))
     print_table(
-        ["against " + next(iter(comparison.ranking.scores)), "accuracy", "McNemar", "p", "p (Holm)", "verdict"],
+        [
+            f"against {reference}",
+            "accuracy",
+            "only it right",
+            f"only {reference}",
+            "McNemar p",
+            "p",
+            "Holm p",
+            "verdict",
+        ],
         [
             [
                 contrast.model,
                 f"{contrast.accuracy.value:+.3f} [{contrast.accuracy.low:+.3f}, {contrast.accuracy.high:+.3f}]",
-                f"{contrast.test.only_second}:{contrast.test.only_first}, {_p(contrast.test.mcnemar)}",
+                str(contrast.test.only_second),
+                str(contrast.test.only_first),
+                _p(contrast.test.mcnemar),
                 _p(contrast.test.p),
                 _p(contrast.p),
                 contrast.verdict,
@@ -87,10 +107,6 @@ def _print_tables(comparison: Comparison) -> None:
             for contrast in comparison.ranking.contrasts
         ],
     )
-    typer.echo("")
-    for sentence in comparison.verdict:
-        typer.echo(sentence)
-    typer.echo(f"page  {comparison.page}")
 
 
 def _bounds(interval: Interval) -> str:
@@ -102,4 +118,4 @@ def _number(value: float | None) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else "0.000"
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"

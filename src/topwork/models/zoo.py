@@ -55,7 +55,8 @@ class BaselineCnn(nn.Module):
 
 
 def _plain_convolution(before: int, width: int) -> nn.Sequential:
-    layers = [("conv", nn.Conv2d(before, width, 3)), ("act", nn.ReLU()), ("pool", nn.MaxPool2d(2))]
+    # ReLU and the maximum can change places; after the pooling there is a quarter to do.
+    layers = [("conv", nn.Conv2d(before, width, 3)), ("pool", nn.MaxPool2d(2)), ("act", nn.ReLU())]
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -109,9 +110,10 @@ def _convolution(before: int, width: int, *, pool: bool = False) -> nn.Sequentia
     layers: list[tuple[str, nn.Module]] = [
         ("conv", nn.Conv2d(before, width, 3, padding=1, bias=False)),
         ("norm", nn.BatchNorm2d(width)),
+        *([("pool", nn.MaxPool2d(2))] if pool else []),
         ("act", nn.ReLU(inplace=True)),
     ]
-    return nn.Sequential(OrderedDict(layers + [("pool", nn.MaxPool2d(2))] * pool))
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _start_for_relu(network: nn.Module) -> None:

@@ -9,12 +9,21 @@ from topwork.evaluation.comparison import Contrast, ModelScores, Ranking
 from topwork.measures.intervals import Interval
 from topwork.reports.wording import points
 
-__all__ = ["ModelFacts", "class_changes", "comparison_verdict", "generalising", "imbalance_costs", "mistakes"]
+__all__ = [
+    "ModelFacts",
+    "class_changes",
+    "comparison_verdict",
+    "generalising",
+    "imbalance_costs",
+    "mistake_changes",
+    "mistakes",
+]
 
 _SPACE = "\N{NO-BREAK SPACE}"
 _EQUAL_SIZES = 1.5  # largest class over smallest, up to which imbalance is no topic
 _MEMORISED = 0.05  # gap between train and unseen photos that is worth a word
 _PAIRS = 6
+_NAMED = 2  # pairs in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +102,23 @@ def mistakes(first: ModelScores, second: ModelScores, *, classes: Sequence[str])
     return sorted(strongest, key=lambda pair: pair[3] - pair[2])
 
 
+def mistake_changes(contrast: Contrast, scores: Mapping[str, ModelScores], *, classes: Sequence[str]) -> str:
+    """How many mistakes go away from the reference to a model, which ones most, and which ones come instead."""
+    first, second = scores[contrast.reference], scores[contrast.model]
+    before, after = ((1 - each.accuracy.value) * each.accuracy.n for each in (first, second))
+    rows = mistakes(first, second, classes=classes)
+    gone = [row for row in rows if row[3] < row[2]][:_NAMED]
+    come = [row for row in reversed(rows) if row[3] > row[2]][:_NAMED]
+    said = [f"From {contrast.reference} to {contrast.model}, {before:.4g} mistakes become {after:.4g}"]
+    for pairs, verb in ((gone, "fewer"), (come, "more")):
+        if pairs:
+            said.append(
+                f"{verb}: " + _listed([f"{true} taken for {guess} ({a:.4g} to {b:.4g})" for true, guess, a, b in pairs])
+            )
+    noise = "" if contrast.verdict in ("better", "worse") else " In all, that is within noise."
+    return "; ".join(said) + "." + noise
+
+
 def imbalance_costs(name: str, scores: ModelScores) -> str:
     """What unequal classes cost a model: accuracy if every class were equally common, and the rarest class."""
     sizes = {each: row.support for each, row in scores.per_class.items() if row.support}
@@ -125,7 +151,7 @@ def generalising(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> list[str]
         much = "much of it by heart" if gap > _MEMORISED else "nearly all of it holds"
         said.append(
             f"{name} knows {_percent(model.train_accuracy)} of its training photos and {_percent(unseen)} of unseen"
-            f" ones, {points(gap)} points apart: {much}."
+            f" ones, {abs(gap) * 100:.1f} points apart: {much}."
         )
     return said
 

@@ -21,6 +21,7 @@ from topwork.models.kernel_head import KernelHead
 from topwork.recipe import Recipe
 from topwork.training.activations import Store, StoreKey
 from topwork.training.feeds import read_rows
+from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, Score, score
 from topwork.training.phases import Labelled, Parts, Views, predict_rows
 
@@ -203,7 +204,7 @@ def pooled_views(classifier: Classifier, views: Views, *, parts: Parts) -> Itera
     source = views.clean.mapped()
     with TemporaryDirectory(prefix="topwork-") as folder:
         store = Store(Path(folder) / "pooled", StoreKey(what="pooled", parts={}))
-        with store.writing(), torch.inference_mode():
+        with store.writing(), torch.inference_mode(), heap_kept():
             for start in range(0, len(names), _TOP_BATCH):
                 chunk = names[start : start + _TOP_BATCH]
                 rows = read_rows(source, views.clean.rows(chunk))

@@ -17,6 +17,7 @@ from topwork.measures.calibration import nll_terms
 from topwork.recipe import Phase, StopChoice
 from topwork.training.checkpoints import Checkpoints
 from topwork.training.course import Course
+from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, score
 from topwork.training.mixing import mix
 from topwork.training.task import Task
@@ -59,7 +60,8 @@ def fit_epochs(
     try:
         while not course.over:
             started = time.perf_counter()
-            _train_epoch(task, phase, course=course, checkpoints=checkpoints)
+            with heap_kept():
+                _train_epoch(task, phase, course=course, checkpoints=checkpoints)
             seen, loss = course.running.result(task.classes)
             task.module.eval()
             with course.averaged():

@@ -34,7 +34,7 @@ def parameter_groups(phase: Phase, depths: Sequence[Sequence[nn.Parameter]]) -> 
 
 
 def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """SGD with momentum, Adam, or AdamW.
+    """SGD with momentum, Adam, or AdamW, the last two in one pass over each weight.
 
     Raises:
         RecipeError: for `lbfgs`, which is no stepwise optimizer.
@@ -42,9 +42,9 @@ def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Op
     if phase.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=phase.lr, momentum=phase.momentum)
     if phase.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=phase.lr)
+        return torch.optim.Adam(groups, lr=phase.lr, fused=True)
     if phase.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=phase.lr)
+        return torch.optim.AdamW(groups, lr=phase.lr, fused=True)
     raise RecipeError(
         "The optimizer 'lbfgs' solves a linear head on cached features; it cannot train layers below it.",
         fix='set phase2.optimizer = "adamw".',

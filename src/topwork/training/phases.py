@@ -20,6 +20,7 @@ from topwork.training.activations import Store
 from topwork.training.checkpoints import Checkpoints
 from topwork.training.course import Saved
 from topwork.training.feeds import CachedFeed, Feed, Order, read_rows
+from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, score
 from topwork.training.loop import Pace, fit_epochs
 from topwork.training.loss import FOCUS, class_weights, logit_shift, make_loss, sampling_weights
@@ -133,7 +134,7 @@ def predict_rows(
 ) -> Predictions:
     """Predictions on the clean views of a part, their logits averaged; a bounded number of rows at a time."""
     mapped, logits = views.clean.mapped(), np.zeros((len(part), len(classes)))
-    with torch.inference_mode():
+    with torch.inference_mode(), heap_kept():
         for view in views.judged:
             rows = part.rows(views.clean, view)
             for start in range(0, len(rows), _BATCH):
