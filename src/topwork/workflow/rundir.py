@@ -55,6 +55,11 @@ class RunDir:
         return run
 
     @property
+    def name(self) -> str:
+        """The run's name, also while it is a draft."""
+        return self.path.name.removeprefix(".").removesuffix(".unfinished") if _is_draft(self.path) else self.path.name
+
+    @property
     def manifest_file(self) -> Path:
         """`path,label,split,group,sha256` of every photo that took part."""
         return self.path / "manifest.csv"
@@ -83,6 +88,11 @@ class RunDir:
     def heatmaps_folder(self) -> Path:
         """A heatmap and a contrast of every photo that `explanations.json` names, as JPEG."""
         return self.figures_folder / "heatmaps"
+
+    @property
+    def events_folder(self) -> Path:
+        """TensorBoard's event files; absent where it is not installed."""
+        return self.path / "tensorboard"
 
     @property
     def explanations_file(self) -> Path:
@@ -225,6 +235,10 @@ def draft_run(path: Path, *, resume: bool = False, progress: Progress = silent) 
 def draft_of(path: Path) -> Path:
     """Where the run with that name is made."""
     return path.parent / f".{path.name}.unfinished"
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".unfinished")
 
 
 def _locked(draft: Path) -> FileLock:
