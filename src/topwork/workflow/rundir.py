@@ -105,6 +105,11 @@ class RunDir:
         return self.path / "model"
 
     @property
+    def model_page(self) -> Path:
+        """The bundle's page for people, in the format of Hugging Face's model cards; no program reads it."""
+        return self.model_folder / "README.md"
+
+    @property
     def last_model_folder(self) -> Path:
         """The bundle of the last epoch; only where a phase was trained in epochs."""
         return self.path / "model-last"
