@@ -28,7 +28,7 @@ def test_curves_numbers_figures_and_parameters(start: Start, history: list[dict[
     tracker.finish(end)
     read = _read(start)
     assert [(each.step, each.value) for each in read.Scalars("val/loss")] == [(1, 1.0), (2, 0.5), (3, 1.0)]
-    assert {"lr", "phase", "train/macro_f1", "val/accuracy"} <= set(read.Tags()["scalars"])
+    assert {"lr", "progress/phase", "train/macro_f1", "val/accuracy"} <= set(read.Tags()["scalars"])
     assert read.Scalars("test/accuracy_low")[0].value == pytest.approx(0.8)
     (image,) = read.Images("figures/confusion_matrix")
     assert (image.width, image.height) == (30, 20)

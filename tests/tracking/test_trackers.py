@@ -33,7 +33,7 @@ class Recorder:
         return Opened(identity=start.known or "new", continued=self.knows_runs and bool(start.known))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._note("log", (step, numbers["epoch"]))
+        self._note("log", (step, numbers["progress/epoch"]))
 
     def finish(self, end: End) -> None:
         self._note("finish", end)

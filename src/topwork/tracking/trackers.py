@@ -31,9 +31,10 @@ def epoch_numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
     Example:
         >>> epoch_numbers({"phase": 2, "epoch": 1, "lr": 0.1, "seconds": 3.0, "train": {"f1": 0.5}, "val": {}})
-        {'phase': 2.0, 'epoch': 1.0, 'lr': 0.1, 'seconds': 3.0, 'train/macro_f1': 0.5}
+        {'lr': 0.1, 'progress/phase': 2.0, 'progress/epoch': 1.0, 'progress/seconds': 3.0, 'train/macro_f1': 0.5}
     """
-    found = {name: float(line[name]) for name in ("phase", "epoch", "lr", "seconds")}
+    found = {"lr": float(line["lr"])}
+    found |= {f"progress/{name}": float(line[name]) for name in ("phase", "epoch", "seconds")}
     for part in ("train", "val"):
         found |= {f"{part}/{_SCORES[name]}": float(value) for name, value in line[part].items()}
     return found
