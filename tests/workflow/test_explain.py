@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import topwork
 from topwork.cli.app import run
@@ -76,7 +78,66 @@ def test_the_command(
     assert run([*words, str(broken)]) == 1
     shown = capsys.readouterr()
     assert shown.out.count(".png") == 2
+    assert "nearest training photo" in shown.out
+    assert "Can such heatmaps be believed?" in shown.out
+    assert run(["explain", str(tiny_run.path), str(broken)]) == 1
+    assert capsys.readouterr().out == ""
     assert "1 of the photos could not be read" in shown.err
+
+
+def test_a_run_names_the_nearest_training_photos_of_any_photo(
+    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path
+) -> None:
+    rows = {row.sha256: row for row in Manifest.read_csv(tiny_run.path / "manifest.csv", root=drawn_photos).rows}
+    own = next(row for row in rows.values() if row.split == "train")
+    copy = tmp_path / "a copy of a training photo.jpg"
+    shutil.copy(drawn_photos / own.path, copy)
+    new = tmp_path / "new.png"
+    with Image.open(drawn_photos / own.path) as picture:
+        picture.convert("RGB").save(new)  # other bytes, the same look
+    found = topwork.explain(tiny_run.path, [copy, new])
+    of_path = {row.path: row for row in rows.values()}
+    for photo in found.photos:
+        assert len({near.path for near in photo.neighbours}) == 5
+        assert {of_path[near.path].split for near in photo.neighbours} == {"train"}
+        assert all(of_path[near.path].label == near.label for near in photo.neighbours)
+        likeness = [near.similarity for near in photo.neighbours]
+        assert likeness == sorted(likeness, reverse=True)
+    assert own.path not in [near.path for near in found.photos[0].neighbours]  # a copy says nothing
+    assert found.photos[1].neighbours[0].path == own.path
+    assert found.photos[1].neighbours[0].similarity > 0.99
+    assert [near.path for near in found.photos[0].neighbours[:4]] == [
+        near.path for near in found.photos[1].neighbours[1:]
+    ]
+    assert found.to_json()["photos"][1]["neighbours"][0]["path"] == own.path
+    assert not topwork.explain(tiny_run.model, [copy]).photos[0].neighbours  # a bundle has no training photos
+
+
+def test_without_cached_features_the_neighbours_are_left_out_and_it_says_so(
+    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Any
+) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "empty"))
+    (photo,) = topwork.explain(tiny_run.path, _photos(drawn_photos, 1), progress=lines).photos
+    assert photo.neighbours == ()
+    assert any("Nearest training photos are left out" in line for line in lines.said)
+    assert not list((tmp_path / "empty").rglob("*.facts.json"))  # nothing was run
+
+
+def test_the_runs_verdict_stands_beside_heatmaps_of_the_same_kind_only(
+    tiny_run: topwork.Run, drawn_photos: Path
+) -> None:
+    photos = _photos(drawn_photos, 1)
+    checked = RunDir.open(tiny_run.path).explanations()
+    assert topwork.explain(tiny_run.path, photos).verdict == checked["faithfulness"]["verdict"] != ""
+    assert topwork.explain(tiny_run.path, photos, method="eigencam").verdict == ""
+    assert topwork.explain(tiny_run.path, photos, layer="blocks.4").verdict == ""
+
+
+def test_options_that_would_change_nothing_are_refused(
+    tiny_run: topwork.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["explain", str(tiny_run.path), "--method", "layercam", "--to", "why"]) == 2
+    assert capsys.readouterr().err.startswith("--to, --method would change nothing")
 
 
 def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None:

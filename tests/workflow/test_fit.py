@@ -21,6 +21,7 @@ _FILES = {
     *("recipe.toml", "manifest.csv", "findings.json", "history.jsonl", "predictions.csv", "evaluation.json"),
     *("provenance.json", "classification_report.txt", "report.html", "model/model.safetensors", "model/model.json"),
     *("model-last/model.safetensors", "model-last/model.json", "checkpoints/checkpoint.json"),
+    *("model/README.md", "figures/gradcam_example.png", "figures/gradcam_grid.png"),
     *(
         f"figures/{name}.{kind}"
         for name in ("training_curves", "confusion_matrix", "reliability", "per_class")
@@ -111,6 +112,20 @@ def test_times_of_the_stages_sum_to_no_more_than_the_total(tiny_run: topwork.Run
     seconds = _evaluation(tiny_run)["seconds"]
     assert {"scan", "trunk", "phase 1", "phase 2", "evaluate", "report"} <= set(seconds)
     assert sum(seconds.values()) - seconds["total"] <= seconds["total"] + 0.05
+
+
+def test_the_models_page_is_about_this_model(tiny_run: topwork.Run) -> None:
+    from huggingface_hub import ModelCard
+
+    page = ModelCard.load(tiny_run.model / "README.md")
+    accuracy = _evaluation(tiny_run)["splits"]["test"]["accuracy"]
+    (found,) = [each for each in page.data.eval_results if each.metric_type == "accuracy"]
+    assert found.metric_value == pytest.approx(accuracy["value"], abs=1e-6)
+    assert found.metric_args == {key: accuracy[key] for key in ("low", "high", "n")}
+    digests = json.loads((tiny_run.model / "model.json").read_text())["weights"]["sha256"]
+    assert digests in page.text
+    assert "read this as a baseline" not in page.text  # the words for who trains are not for who uses it
+    assert "baseline, not a model to rely on" in page.text  # it began with random weights
 
 
 def test_the_bundle_says_what_predictions_csv_says(tiny_run: topwork.Run, drawn_photos: Path) -> None:

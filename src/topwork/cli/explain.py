@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,10 +10,11 @@ import typer
 
 from topwork.cli.console import console_progress
 from topwork.cli.output import print_json, print_table
-from topwork.errors import CheckFailed
+from topwork.errors import CheckFailed, RecipeError
 
 if TYPE_CHECKING:
     from topwork.explanations.gradcam import Method
+    from topwork.workflow.explain import Explained
 
 __all__ = ["register"]
 
@@ -28,8 +30,10 @@ def _explain(
         list[str] | None,
         typer.Argument(metavar="[IMAGE]...", help="Photos, and folders; none explains the run itself."),
     ] = None,
-    to: Annotated[str, typer.Option(metavar="DIR", help="Where the pictures of photos go.")] = "explanations",
-    method: Annotated[str, typer.Option(help="gradcam, gradcam++, layercam or eigencam.")] = "gradcam",
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the pictures of photos go; default explanations.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="gradcam (default), gradcam++, layercam or eigencam.")] = None,
     layer: Annotated[
         str | None, typer.Option(help="The block to look at; `topwork backbones NAME` lists them.")
     ] = None,
@@ -38,8 +42,10 @@ def _explain(
 ) -> None:
     """Show where on photos the model sees what it says; exit 1 if one of them could not be read.
 
-    Without photos, explain the run itself: whether its heatmaps can be believed, its errors and their nearest training
-    photos, shortcuts in the data. That goes into the run and its report.
+    Every photo gets a picture: the photo, the heatmap, and why the likeliest class won against the next one. Where the
+    model is a run, its nearest training photos are named too. Without photos, explain the run itself: whether its
+    heatmaps can be believed, its errors and their nearest training photos, shortcuts in the data. That goes into the
+    run and its report.
 
     \b
     Example:
@@ -50,29 +56,48 @@ def _explain(
     from topwork.workflow.explain import explain, write_pictures
 
     if not images:
-        _explain_run(model, as_json=as_json)
+        given = {"--to": to, "--method": method, "--layer": layer, "--target": target}
+        _explain_run(model, unused=[name for name, value in given.items() if value is not None], as_json=as_json)
         return
+    asked = cast("Method", method or "gradcam")
     with console_progress() as progress:
-        found = explain(model, images, target=target, method=cast("Method", method), layer=layer, progress=progress)
-    pictures = write_pictures(found, Path(to))
+        found = explain(model, images, target=target, method=asked, layer=layer, progress=progress)
+    folder = Path(to or "explanations")
+    pictures = write_pictures(found, folder)
     if as_json:
         print_json(found.to_json() | {"pictures": [str(path) for path in pictures]})
-    else:
-        rows = [
-            [plain["path"], photo.predicted, f"{photo.probabilities[photo.predicted]:.3f}", photo.against, str(picture)]
-            for photo, plain, picture in zip(found.photos, found.to_json()["photos"], pictures, strict=True)
-        ]
-        print_table(["photo", "predicted", "p", "next", "picture"], rows)
+    elif found.photos:
+        print_table(["photo", "predicted", "p", "next", "nearest training photo", "picture"], _rows(found, pictures))
+        typer.echo(f"A grid of each class and explanations.json are in {folder} too.")
+        if found.verdict:
+            typer.echo(f"Can such heatmaps be believed? {found.verdict}")
     if found.failed:
+        others = "repair it, or leave it out; the other pictures are complete."
         raise CheckFailed(
             f"{len(found.failed)} of the photos could not be read, the first for this reason: {found.failed[0][1]}",
-            fix="repair or leave out that photo; the other pictures are complete.",
+            fix=others if found.photos else "name photos, or folders that hold some.",
         )
 
 
-def _explain_run(run: str, *, as_json: bool) -> None:
+def _rows(found: Explained, pictures: Sequence[Path]) -> list[list[str]]:
+    from topwork.data.decode import printable
+
+    rows = []
+    for photo, plain, picture in zip(found.photos, found.to_json()["photos"], pictures, strict=True):
+        near = photo.neighbours[0].path if photo.neighbours else "-"
+        probability = f"{photo.probabilities[photo.predicted]:.3f}"
+        rows.append([plain["path"], photo.predicted, probability, photo.against, printable(near), str(picture)])
+    return rows
+
+
+def _explain_run(run: str, *, unused: Sequence[str], as_json: bool) -> None:
     from topwork.workflow.explaining import explain_finished
 
+    if unused:
+        raise RecipeError(
+            f"{', '.join(unused)} would change nothing: without photos the run itself is explained, always in one way.",
+            fix="name photos too, or leave that out.",
+        )
     with console_progress() as progress:
         said = explain_finished(run, progress=progress)
     if as_json:

@@ -32,6 +32,10 @@ def _fit(
     seed: Annotated[int | None, typer.Option(help="Of split, augmentation and training.")] = None,
     to: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run; default runs/NAME-1.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what a stopped fit of that run left.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show the run in tensorboard, mlflow or wandb too; may be repeated."),
+    ] = None,
 ) -> None:
     """Train, measure and pack a classifier from a folder of labelled photos.
 
@@ -42,6 +46,7 @@ def _fit(
       topwork fit photos/ --minutes 5
       topwork fit photos/ --set phase2.epochs=4 --seed 1
       topwork fit photos/ --to runs/quick --recipe probe --resume
+      topwork fit photos/ --track mlflow
     """
     from topwork.workflow.fit import fit
 
@@ -54,6 +59,7 @@ def _fit(
             settings=[*changes, *(settings or ())],
             minutes=minutes,
             resume=resume,
+            track=track or (),
             progress=progress,
         )
     typer.echo(f"report  {run.report}")

@@ -22,6 +22,7 @@ _FOR, _AGAINST = np.array([31, 122, 232]), np.array([232, 106, 23])  # blue and 
 _DEPTH = 0.62  # opacity of the strongest evidence
 _DIM = 0.55  # brightness of a photo's part without any
 _INCHES = 2.3  # side of a panel
+_LINE, _PAD = 0.16, 0.12  # inches of a title's line, and above it
 _DPI = 100
 
 
@@ -79,7 +80,7 @@ def panels_png(rows: Mapping[str, Sequence[Panel]]) -> bytes:
 
     columns = max(len(panels) for panels in rows.values())
     lines = max((panel.title.count("\n") + 1 for panels in rows.values() for panel in panels if panel.title), default=0)
-    size = (columns * _INCHES + 0.35 * any(rows), len(rows) * (_INCHES + 0.16 * lines))
+    size = (columns * _INCHES + 0.35 * any(rows), len(rows) * (_INCHES + _LINE * lines + _PAD))
     with rc_context({"text.parse_math": False, "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"]}):
         figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
         for (name, panels), line in zip(rows.items(), figure.subplots(len(rows), columns, squeeze=False), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from topwork.spec import InputSpec
 
 if TYPE_CHECKING:
     from topwork.explanations.gradcam import Heatmaps, Method
+    from topwork.explanations.neighbours import Neighbour
     from topwork.exports.bundle import Bundle
 
 __all__ = ["Explained", "ExplainedPhoto", "explain", "write_pictures"]
@@ -48,6 +49,7 @@ class ExplainedPhoto:
         raw: (h,w) the heatmap at the layer's own resolution.
         heatmap: (H,W) in [0,1].
         contrast: (H,W) in [-1,1].
+        neighbours: the most similar training photos, where the model is a run whose features are cached.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class ExplainedPhoto:
     raw: _Floats
     heatmap: _Floats
     contrast: _Floats
+    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def predicted(self) -> str:
@@ -79,6 +82,7 @@ class ExplainedPhoto:
             "against": self.against,
             "p": self.probabilities,
             "peak": [round(share, 4) for share in self.peak],
+            "neighbours": [each.to_json() for each in self.neighbours],
         }
 
 
@@ -91,18 +95,21 @@ class Explained:
         failed: path and reason of photos that cannot be read.
         method: of the heatmaps.
         layer: the block that they look at.
+        verdict: whether such heatmaps could be believed where the model's run checked them; empty if it did not.
     """
 
     photos: tuple[ExplainedPhoto, ...]
     failed: tuple[tuple[Path, str], ...]
     method: str
     layer: str
+    verdict: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "method": self.method,
             "layer": self.layer,
+            "verdict": self.verdict,
             "photos": [photo.to_json() for photo in self.photos],
             "failed": [{"path": printable(path), "error": reason} for path, reason in self.failed],
         }
@@ -140,6 +147,7 @@ def explain(
         raise DataError("There is no photo among what was given.", fix="name photos, or folders that hold some.")
     bundle = model if isinstance(model, Bundle) else read_bundle(model)
     number = None if target is None else _class_number(target, bundle.classes)
+    progress.step("explain", 0, len(paths))
     photos: list[ExplainedPhoto] = []
     failed: list[tuple[Path, str]] = []
     seen_layer = ""
@@ -149,7 +157,20 @@ def explain(
         photos += _photos(names, views, bundle=bundle, maps=maps, contrasts=contrasts)
         seen_layer = maps.layer
         progress.step("explain", len(photos) + len(failed), len(paths))
-    return Explained(photos=tuple(photos), failed=tuple(failed), method=method, layer=seen_layer)
+    explained = Explained(photos=tuple(photos), failed=tuple(failed), method=method, layer=seen_layer)
+    return explained if isinstance(model, Bundle) else _with_memory(explained, model, progress=progress)
+
+
+def _with_memory(explained: Explained, model: str | Path, *, progress: Progress) -> Explained:
+    """With what the model's run knows, where the model is a run."""
+    from topwork.workflow.run_memory import RunMemory
+
+    memory = RunMemory.of(model, progress=progress)
+    if memory is None or not explained.photos:
+        return explained
+    near = memory.nearest([photo.path for photo in explained.photos])
+    photos = tuple(replace(photo, neighbours=mine) for photo, mine in zip(explained.photos, near, strict=True))
+    return replace(explained, photos=photos, verdict=memory.verdict(explained.method, explained.layer))
 
 
 def write_pictures(explained: Explained, folder: Path) -> list[Path]:
@@ -172,7 +193,7 @@ def write_pictures(explained: Explained, folder: Path) -> list[Path]:
         title = f"{photo.target} {photo.probabilities[photo.target]:.2f}"
         why = Panel(
             pixels=contrast_overlay(photo.view, photo.contrast),
-            title=f"blue: {photo.predicted}\norange: {photo.against}",
+            title=f"blue speaks for {photo.predicted}\norange for {photo.against}",
         )
         stem = f"{number:03d}-{_safe(photo.path.stem)}"
         written.append(folder / f"{stem}.png")

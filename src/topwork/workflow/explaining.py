@@ -331,7 +331,7 @@ def _draw(run: RunDir, chosen: Sequence[PredictionRow], *, found: Explained) -> 
     write_bytes(run.figures_folder / "gradcam_grid.png", panels_png(shown))
 
     def panels(row: PredictionRow, photo: ExplainedPhoto) -> list[Panel]:
-        why = f"blue: {photo.predicted}\norange: {photo.against}"
+        why = f"blue speaks for {photo.predicted}\norange for {photo.against}"
         return [
             Panel(pixels=photo.view, title=f"labelled {row.label}"),
             Panel(

@@ -19,6 +19,8 @@ from topwork.evaluation.report_text import classification_report
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
+from topwork.reports.inputs import judged_part
+from topwork.tracking.trackers import Trackers
 from topwork.training.history import KERNEL_PHASE, epoch_losses
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
 from topwork.training.phases import Parts
@@ -105,6 +107,7 @@ def fit(
     settings: Sequence[str] = (),
     minutes: float | None = None,
     resume: bool = False,
+    track: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Run:
     """Train, measure and pack a classifier.
@@ -118,13 +121,15 @@ def fit(
             asks for. None takes what the recipe takes.
         resume: continue what a killed, interrupted or failed fit with the same recipe, photos and minutes left; the
             result has the same bits on the same machine. A finished run is given back as it is.
+        track: tools that shall show the run too: `tensorboard`, `mlflow`, `wandb`. TensorBoard's files are written
+            wherever it is installed.
         progress: told how far it is.
 
     Raises:
         TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it. Nothing is left
             behind, unless training had begun: then `resume` continues it.
     """
-    watch = _Stopwatch()
+    watch, trackers = _Stopwatch(), Trackers.named(track, progress=progress)
     if resume and to is not None and (finished := _finished(Path(to), progress)):
         return finished
     budget = None if minutes is None else Budget(minutes=minutes)
@@ -134,11 +139,9 @@ def fit(
     found = grouped(scan(data, progress=watched), by=chosen.data.group_by)
     manifest = split(found, shares=split_shares(chosen.data.split), seed=chosen.data.seed)
     path = Path(to) if to is not None else next_run_name(found.name)
-    with draft_run(path, resume=resume, progress=progress) as run:
-        journal = Journal.begin(run, chosen, manifest=manifest, minutes=minutes, progress=progress)
-        findings = audit(found)
-        run.write_findings([finding.to_json() for finding in findings])
-        _tell(found, manifest, findings=len(findings), progress=progress)
+    with draft_run(path, resume=resume, progress=progress) as run, trackers:
+        journal = Journal.begin(run, chosen, manifest=manifest, minutes=minutes, trackers=trackers, progress=progress)
+        _audit(run, found, manifest=manifest, progress=progress)
         outcome = fit_manifest(chosen, manifest, watch=watch, journal=journal, budget=budget, progress=progress)
         run.write_recipe(outcome.recipe)  # a budget may have changed it
         if "test" not in outcome.trained.predictions and chosen.data.folds:
@@ -160,8 +163,8 @@ def fit(
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds=watch.finished())
         _write_times(run, outcome, evaluation=evaluation, provenance=provenance)
-    _tell_times(outcome, evaluation, progress=progress)
-    progress.say(" ".join(filter(None, [evaluation.headline(), _note(outcome)])))
+        _complete(journal, evaluation, path=path)
+    _tell_end(outcome, evaluation, progress=progress)
     return Run(path=path, evaluation=evaluation)
 
 
@@ -199,6 +202,7 @@ def fit_manifest(
         progress.say(f"Phase {number}: {plan}.")
     experiment = experiment_for(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
     experiment, weighed = weighed_experiment(replace(experiment, checkpoints=journal.checkpoints), progress=progress)
+    journal.follow(paced.recipe if paced else recipe)
     trained = train(experiment, on_epoch=_epoch_log(recipe, journal, progress=progress), on_phase=watch.stage)
     return Outcome(
         recipe=paced.recipe if paced else recipe,
@@ -316,11 +320,14 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
     return load_recipe(recipe, settings)
 
 
-def _tell(found: Scan, manifest: Manifest, *, findings: int, progress: Progress) -> None:
+def _audit(run: RunDir, found: Scan, *, manifest: Manifest, progress: Progress) -> None:
+    """Write down what is wrong with the photos, and say how many there are."""
+    findings = audit(found)
+    run.write_findings([finding.to_json() for finding in findings])
     sizes = ", ".join(f"{len(manifest.part(part))} {part}" for part in ("train", "val", "test"))
     progress.say(
         f"{len(found.records)} photos in {len(found.classes)} classes: {sizes}."
-        + (f" {findings} findings, see the report." if findings else "")
+        + (f" {len(findings)} findings, see the report." if findings else "")
     )
 
 
@@ -353,7 +360,16 @@ def _write_times(run: RunDir, outcome: Outcome, *, evaluation: Evaluation, prove
     run.write_evaluation(numbers, classification_report(evaluation, note=_note(outcome)))
 
 
-def _tell_times(outcome: Outcome, evaluation: Evaluation, *, progress: Progress) -> None:
+def _complete(journal: Journal, evaluation: Evaluation, *, path: Path) -> None:
+    """Tell the trackers; the run will stand at `path`."""
+    numbers = evaluation.to_json()
+    part = judged_part(numbers)
+    journal.complete(part, numbers["splits"][part], model=RunDir(path.absolute()).model_folder)
+
+
+def _tell_end(outcome: Outcome, evaluation: Evaluation, *, progress: Progress) -> None:
+    """Where there were minutes: forecast and actual; then the headline."""
     if outcome.paced is not None:
         for line in outcome.paced.table(evaluation.seconds):
             progress.say(line)
+    progress.say(" ".join(filter(None, [evaluation.headline(), _note(outcome)])))

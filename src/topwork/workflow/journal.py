@@ -1,7 +1,7 @@
 """`Journal`: what a fit writes down while it works, so that a process that was killed can be continued.
 
 History, checkpoints, and `provenance.json` as it grows: when the run began, from what, and every choice that was made
-by measuring. Knows not how any of it comes about.
+by measuring. What it writes down as history it also tells the trackers. Knows not how any of it comes about.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from topwork.errors import RunError
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe
 from topwork.timings import Timings
+from topwork.tracking.tracker import End, Scalar, Start
+from topwork.tracking.trackers import Trackers, final_numbers
 from topwork.training.checkpoints import Checkpoints
 from topwork.training.history import EpochRecord
 from topwork.workflow.provenance import now, versions
@@ -23,7 +25,7 @@ from topwork.workflow.rundir import RunDir
 
 __all__ = ["Journal", "digests"]
 
-_CHOICES = "measured choices"
+_CHOICES, _TRACKED = "measured choices", "tracked"
 
 
 def digests(recipe: Recipe, manifest: Manifest) -> dict[str, str]:
@@ -41,6 +43,7 @@ class Journal:
         run: where they go; None writes nothing.
         checkpoints: where training stands; None keeps it in memory.
         facts: of `provenance.json` so far.
+        trackers: that are told of it.
 
     Attributes:
         checkpoints: to train with.
@@ -53,14 +56,23 @@ class Journal:
         *,
         checkpoints: Checkpoints | None = None,
         facts: Mapping[str, Any] | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self._run = run
+        self._trackers = trackers or Trackers()
         self.checkpoints = checkpoints or Checkpoints()
         self.facts: dict[str, Any] = {"started": now(), **(facts or {})}
 
     @classmethod
     def begin(
-        cls, run: RunDir, recipe: Recipe, *, manifest: Manifest, minutes: float | None, progress: Progress = silent
+        cls,
+        run: RunDir,
+        recipe: Recipe,
+        *,
+        manifest: Manifest,
+        minutes: float | None,
+        trackers: Trackers | None = None,
+        progress: Progress = silent,
     ) -> Journal:
         """The journal of a draft: a new one, or the one that a killed process left.
 
@@ -72,13 +84,13 @@ class Journal:
         if not run.provenance_file.exists():
             run.write_recipe(recipe)
             manifest.write_csv(run.manifest_file)
-            journal = cls(run, checkpoints=Checkpoints(run.checkpoints_folder))
+            journal = cls(run, checkpoints=Checkpoints(run.checkpoints_folder), trackers=trackers)
             journal._write({"versions": versions(), "rests on": rests_on})
             return journal
         facts = run.provenance()
         if facts["rests on"] != rests_on:
             raise _disagreement(run, recipe, manifest=manifest, minutes=minutes)
-        journal = cls(run, checkpoints=Checkpoints(run.checkpoints_folder), facts=facts)
+        journal = cls(run, checkpoints=Checkpoints(run.checkpoints_folder), facts=facts, trackers=trackers)
         journal._write({"resumed": [*facts.get("resumed", []), now()]})
         epochs = journal.checkpoints.history  # what was written down after the last checkpoint comes again
         written = run.history()[: len(epochs)]
@@ -108,10 +120,31 @@ class Journal:
         timings.on_choice = self._choices
         return timings
 
+    def follow(self, recipe: Recipe) -> None:
+        """Training begins, with this recipe: the trackers open the run, or go on with the one that they have."""
+        if self._run is not None:
+            start = Start(name=self._run.name, folder=self._run.events_folder, parameters=_parameters(recipe))
+            known = self.facts.get(_TRACKED, {})
+            if tracked := self._trackers.begin(start, known=known, history=self._run.history()):
+                self._write({_TRACKED: tracked})
+
     def epoch(self, record: EpochRecord) -> None:
         """One more line of `history.jsonl`."""
         if self._run is not None:
             self._run.append_history(record.to_json())
+            self._trackers.epoch(record.to_json())
+
+    def complete(self, part: str, scores: Mapping[str, Any], *, model: Path) -> None:
+        """Tell the trackers how it ended.
+
+        Args:
+            part: whose figures count.
+            scores: of that part, as in `evaluation.json`.
+            model: where the bundle will be.
+        """
+        if self._run is not None:
+            figures = sorted(self._run.figures_folder.glob("*.png"))
+            self._trackers.finish(End(numbers=final_numbers(part, scores), figures=figures, model=model))
 
     def _choices(self, used: Mapping[str, Any]) -> None:
         self._write({_CHOICES: {**self._decided, **used}})
@@ -156,6 +189,12 @@ def _disagreement(run: RunDir, recipe: Recipe, *, manifest: Manifest, minutes: f
 
 def _rows(run: RunDir) -> tuple[Any, ...]:
     return Manifest.read_csv(run.manifest_file, root=run.path).rows
+
+
+def _parameters(recipe: Recipe) -> dict[str, Scalar]:
+    """Every choice by its dotted name; lists as text, what is left open is left out."""
+    flat = _flat(recipe.model_dump(mode="json", exclude_none=True))
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in flat.items()}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

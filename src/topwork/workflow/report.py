@@ -1,4 +1,4 @@
-"""`report`: what a run holds -> figures and one HTML page."""
+"""`report`: what a run holds -> figures, one HTML page, and the model's page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 from topwork.atomic import write_text
 from topwork.data.manifest import Manifest
+from topwork.errors import BundleError
 from topwork.reports.figures import write_figures
 from topwork.reports.html import render_report
 from topwork.reports.inputs import PredictionRow, ReportInputs
+from topwork.reports.readme import model_readme
 from topwork.workflow.rundir import RunDir
 
 __all__ = ["report", "write_report"]
@@ -35,7 +37,7 @@ def report(run: str | Path) -> Path:
 
 
 def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, float] | None) -> None:
-    """Write `figures/` and `report.html` from the other files of the run.
+    """Write `figures/`, `report.html` and the model's `README.md` from the other files of the run.
 
     Args:
         run: finished, or all of it but this.
@@ -50,7 +52,7 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
     history = run.history()
     figures = write_figures(run.figures_folder, evaluation, history=history)
     page = render_report(
-        ReportInputs(
+        inputs := ReportInputs(
             name=name,
             recipe=run.recipe(),
             evaluation=evaluation,
@@ -64,6 +66,17 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
         )
     )
     write_text(run.report_file, page)
+    _write_model_page(run, inputs)
+
+
+def _write_model_page(run: RunDir, inputs: ReportInputs) -> None:
+    from topwork.exports.card import read_card
+
+    try:
+        card = read_card(run.model_folder)
+    except BundleError:  # the report needs no model; whoever uses it is told what is wrong with it
+        return
+    write_text(run.model_page, model_readme(inputs, card))
 
 
 def _prediction_rows(path: Path) -> list[PredictionRow]:

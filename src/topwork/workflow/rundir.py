@@ -55,6 +55,11 @@ class RunDir:
         return run
 
     @property
+    def name(self) -> str:
+        """The run's name, also while it is a draft."""
+        return self.path.name.removeprefix(".").removesuffix(".unfinished") if _is_draft(self.path) else self.path.name
+
+    @property
     def manifest_file(self) -> Path:
         """`path,label,split,group,sha256` of every photo that took part."""
         return self.path / "manifest.csv"
@@ -85,6 +90,11 @@ class RunDir:
         return self.figures_folder / "heatmaps"
 
     @property
+    def events_folder(self) -> Path:
+        """TensorBoard's event files; absent where it is not installed."""
+        return self.path / "tensorboard"
+
+    @property
     def explanations_file(self) -> Path:
         """Heatmaps' facts, whether to believe them, neighbours and shortcuts; absent where nothing was explained."""
         return self.path / "explanations.json"
@@ -93,6 +103,11 @@ class RunDir:
     def model_folder(self) -> Path:
         """The bundle of the epoch that the recipe keeps."""
         return self.path / "model"
+
+    @property
+    def model_page(self) -> Path:
+        """The bundle's page for people, in the format of Hugging Face's model cards; no program reads it."""
+        return self.model_folder / "README.md"
 
     @property
     def last_model_folder(self) -> Path:
@@ -225,6 +240,10 @@ def draft_run(path: Path, *, resume: bool = False, progress: Progress = silent) 
 def draft_of(path: Path) -> Path:
     """Where the run with that name is made."""
     return path.parent / f".{path.name}.unfinished"
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".unfinished")
 
 
 def _locked(draft: Path) -> FileLock:
