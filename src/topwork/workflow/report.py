@@ -61,6 +61,8 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
             findings=run.findings(),
             provenance=run.provenance(),
             figures=figures,
+            explanations=run.explanations() if run.explanations_file.exists() else {},
+            heatmaps=run.heatmaps_folder if run.heatmaps_folder.is_dir() else None,
         )
     )
     write_text(run.report_file, page)
