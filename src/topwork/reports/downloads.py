@@ -45,7 +45,7 @@ def downloads(inputs: ReportInputs) -> dict[str, tuple[Download, ...]]:
     Raises:
         ValueError: if a figure is not SVG.
     """
-    tables = {
+    tables: dict[str, list[_Row]] = {
         "counts": _counts(inputs),
         "training_curves": _history(inputs),
         "per_class": _per_class(inputs),
