@@ -1,4 +1,4 @@
-"""`report`: what a run holds -> figures and one HTML page."""
+"""`report`: what a run holds -> figures, one HTML page, and the model's card."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from topwork.data.manifest import Manifest
 from topwork.reports.figures import write_figures
 from topwork.reports.html import render_report
 from topwork.reports.inputs import PredictionRow, ReportInputs
+from topwork.reports.model_card import model_card
 from topwork.workflow.rundir import RunDir
 
 __all__ = ["report", "write_report"]
@@ -35,7 +36,7 @@ def report(run: str | Path) -> Path:
 
 
 def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, float] | None) -> None:
-    """Write `figures/` and `report.html` from the other files of the run.
+    """Write `figures/`, `report.html` and the model's card from the other files of the run.
 
     Args:
         run: finished, or all of it but this.
@@ -49,23 +50,23 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
         evaluation["seconds"]["total"] = round(sum(seconds.values()), 3)
     history = run.history()
     figures = write_figures(run.figures_folder, evaluation, history=history)
-    page = render_report(
-        ReportInputs(
-            name=name,
-            recipe=run.recipe(),
-            evaluation=evaluation,
-            history=history,
-            manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
-            root=root,
-            predictions=_prediction_rows(run.predictions_file),
-            findings=run.findings(),
-            provenance=run.provenance(),
-            figures=figures,
-            explanations=run.explanations() if run.explanations_file.exists() else {},
-            heatmaps=run.heatmaps_folder if run.heatmaps_folder.is_dir() else None,
-        )
+    inputs = ReportInputs(
+        name=name,
+        recipe=run.recipe(),
+        evaluation=evaluation,
+        history=history,
+        manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
+        root=root,
+        predictions=_prediction_rows(run.predictions_file),
+        findings=run.findings(),
+        provenance=run.provenance(),
+        figures=figures,
+        explanations=run.explanations() if run.explanations_file.exists() else {},
+        heatmaps=run.heatmaps_folder if run.heatmaps_folder.is_dir() else None,
     )
-    write_text(run.report_file, page)
+    write_text(run.report_file, render_report(inputs))
+    if run.model_folder.is_dir():
+        write_text(run.model_card_file, model_card(inputs))
 
 
 def _prediction_rows(path: Path) -> list[PredictionRow]:

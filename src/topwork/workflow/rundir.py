@@ -95,6 +95,11 @@ class RunDir:
         return self.path / "model"
 
     @property
+    def model_card_file(self) -> Path:
+        """The model card, for people and for hubs; a bundle works without it."""
+        return self.model_folder / "README.md"
+
+    @property
     def last_model_folder(self) -> Path:
         """The bundle of the last epoch; only where a phase was trained in epochs."""
         return self.path / "model-last"
