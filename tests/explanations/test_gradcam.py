@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from topwork.errors import RecipeError
-from topwork.explanations.gradcam import METHODS, contrast_maps, enlarged, heatmaps
+from topwork.explanations.gradcam import METHODS, contrast_maps, enlarged, heatmaps, heatmaps_and_contrasts
 from topwork.models.backbone import create_backbone
 from topwork.models.classifier import Classifier
 
@@ -114,6 +114,24 @@ def test_batches_do_not_matter_and_modes_come_back(subjects: ModuleType, classif
     assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
     assert all(parameter.grad is None for parameter in classifier.parameters())
     classifier.head.eval()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_maps_of_one_pass_are_those_of_two(
+    subjects: ModuleType, classifiers: dict[str, Classifier], method: Any
+) -> None:
+    classifier = classifiers["test_efficientnet"]
+    images = subjects.pictures(classifier.backbone.spec.size)
+    one, two = heatmaps_and_contrasts(classifier, images, target=1, method=method, batch=3)
+    assert one.method == method
+    assert two.against is not None
+    for mine, alone in (
+        (one, heatmaps(classifier, images, target=1, method=method)),
+        (two, contrast_maps(classifier, images)),
+    ):
+        np.testing.assert_allclose(mine.raw, alone.raw, rtol=1e-4, atol=1e-6)
+        assert mine.targets.tolist() == alone.targets.tolist()
+        assert mine.layer == alone.layer
 
 
 def test_a_contrast_adds_up_to_the_difference_of_the_logits(

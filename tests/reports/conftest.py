@@ -140,6 +140,83 @@ def make_history() -> list[dict[str, Any]]:
     return history
 
 
+def _ends(value: float, half: float, n: int) -> dict[str, Any]:
+    return {"value": value, "low": value - half, "high": value + half, "n": n}
+
+
+def _explained(row: PredictionRow, number: int, *, near: list[Photo]) -> dict[str, Any]:
+    ranked = sorted(row.probabilities, key=lambda name: -row.probabilities[name])
+    return {
+        "path": row.path,
+        "label": row.label,
+        "predicted": row.predicted,
+        "target": row.predicted,
+        "against": ranked[1],
+        "p": dict(row.probabilities),
+        "peak": [0.5, 0.5],
+        "heatmap": f"figures/heatmaps/{number:03d}-heatmap.jpg",
+        "contrast": f"figures/heatmaps/{number:03d}-contrast.jpg",
+        "neighbours": [{"path": photo.path, "label": photo.label, "similarity": 0.9} for photo in near],
+    }
+
+
+def make_explanations(heatmaps: Path, rows: list[PredictionRow], *, photos: list[Photo]) -> dict[str, Any]:
+    """What `explaining` would write about some of the rows, with pictures of the heatmaps."""
+    train = [photo for photo in photos if photo.split == "train"]
+    classes = sorted({photo.label for photo in photos})
+    for number in range(len(rows)):
+        for kind in ("heatmap", "contrast"):
+            _drawn(heatmaps / f"{number:03d}-{kind}.jpg", hue=200)
+    probe = {
+        "name": "border",
+        "accuracy": _ends(0.35, 0.04, 120),
+        "majority": 0.2,
+        "warns": False,
+        "given_away": [],
+        "by_class": {name: _ends(0.6, 0.1, 120) for name in classes},
+    }
+    difference = {"deletion": _ends(-0.1, 0.05, 60), "insertion": _ends(0.1, 0.05, 60)}
+    return {
+        "part": "test",
+        "method": "gradcam",
+        "layer": "conv_head",
+        "photos": [_explained(row, number, near=train[number : number + 5]) for number, row in enumerate(rows)],
+        "confusers": [{"path": train[0].path, "label": train[0].label, "times": 3, "classes": classes[:2]}],
+        "label_suspects": [
+            {
+                "path": train[1].path,
+                "label": train[1].label,
+                "suggested": classes[-1],
+                "p_label": 0.01,
+                "p_suggested": 0.97,
+                "confident": True,
+            }
+        ],
+        "shortcuts": {"photos": 120, "probes": [probe], "hot_spots": []},
+        "faithfulness": {
+            "deletion": _ends(0.5, 0.05, 60),
+            "insertion": _ends(0.75, 0.05, 60),
+            "against": {"random": difference, "centre": difference},
+            "beats": {"random": True, "centre": True},
+            "verdict": "The heatmaps mark what the model uses.",
+            "steps": 4,
+        },
+        "hidden": {
+            "intact": _ends(0.9, 0.05, 60),
+            "background blurred": _ends(0.8, 0.05, 60),
+            "object blurred": _ends(0.4, 0.05, 60),
+            "note": "a quarter",
+        },
+    }
+
+
+def _judged_rows(rows: list[PredictionRow], part: str) -> list[PredictionRow]:
+    """Some photos of the part: errors and others."""
+    mine = [row for row in rows if row.split == part]
+    wrong = [row for row in mine if row.label != row.predicted][:3]
+    return [*[row for row in mine if row not in wrong][:10], *wrong]
+
+
 def make_inputs(
     root: Path | None,
     *,
@@ -156,6 +233,11 @@ def make_inputs(
     history = make_history()
     if "figures" not in changes:
         changes["figures"] = {name: svg for name, (svg, _) in draw_figures(evaluation, history=history).items()}
+    rows = [row for part, predictions in judged.items() for row in _rows(part, predictions)]
+    if root is not None and "explanations" not in changes:
+        heatmaps = root / ".run" / "figures" / "heatmaps"
+        explanations = make_explanations(heatmaps, _judged_rows(rows, parts[-1]), photos=photos)
+        changes |= {"heatmaps": heatmaps, "explanations": explanations}
     values: dict[str, Any] = {
         "name": "first",
         "recipe": Recipe(),
@@ -163,7 +245,7 @@ def make_inputs(
         "history": history,
         "manifest": photos,
         "root": root,
-        "predictions": [row for part, predictions in judged.items() for row in _rows(part, predictions)],
+        "predictions": rows,
         "findings": FINDINGS,
         "provenance": PROVENANCE,
     }

@@ -68,7 +68,7 @@ def page(inputs: ReportInputs) -> Page:
 def test_every_section_is_there_and_the_navigation_lists_them(page: Page) -> None:
     expected = {
         *("asked", "data", "findings", "training", "classes", "confusion"),
-        *("errors", "calibration", "gap", "time", "provenance"),
+        *("errors", "calibration", "gap", "time", "provenance", "why", "shortcuts", "labels"),
     }
     assert page.section_ids == expected
     assert {f"#{name}" for name in expected} <= {attributes.get("href") for attributes in page.all("a")}
@@ -82,6 +82,7 @@ def test_every_section_is_there_and_the_navigation_lists_them(page: Page) -> Non
         ({"predictions": ()}, {"errors"}),
         ({"provenance": {}}, {"provenance"}),
         ({"manifest": ()}, {"data"}),
+        ({"explanations": {}, "heatmaps": None}, {"why", "shortcuts", "labels"}),
     ],
 )
 def test_a_section_is_absent_without_what_it_shows(
@@ -104,7 +105,8 @@ def test_the_page_loads_nothing(inputs: ReportInputs) -> None:
         assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
         for name in ("src", "href", "xlink:href", "data", "action", "poster", "srcset"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:image/")), (tag, name, value)
+            own = ("data:text/csv;", "data:image/svg+xml;") if "download" in attributes else ("#", "data:image/jpeg;")
+            assert value is None or value.startswith(own), (tag, name, value)
         assert "url(" not in (attributes.get("style") or "").replace("url(#", "")
     for style in re.findall(r"<style>(.*?)</style>", text, re.DOTALL):
         assert "url(" not in style
@@ -140,8 +142,54 @@ def test_the_verdict_names_accuracy_with_interval_and_n_and_the_weakest_class(in
 def test_confusion_cells_are_the_matrix(inputs: ReportInputs) -> None:
     table = re.search(r'<table class="matrix.*?</table>', render_report(inputs), re.DOTALL)
     assert table is not None
-    cells = [int(n) for n in re.findall(r'<td class="(?:right|wrong|zero)[^>]*>(\d+)</td>', table.group())]
+    cells = [
+        int(re.sub(r"<[^>]*>", "", cell))
+        for cell in re.findall(r'<td class="(?:right|wrong|zero).*?</td>', table.group())
+    ]
     assert cells == [n for row in inputs.scores["confusion_matrix"] for n in row]
+
+
+def test_every_cell_that_holds_photos_opens_them(inputs: ReportInputs, page: Page) -> None:
+    filled = sum(n > 0 for row in inputs.scores["confusion_matrix"] for n in row)
+    opened = {str(a["id"]) for a in page.all("div") if "popover" in a}
+    buttons = [a for a in page.all("button") if str(a.get("aria-label", "")).endswith(": show")]
+    assert {str(a["popovertarget"]) for a in buttons} == opened
+    assert len(buttons) == len(opened) == filled > 5
+
+
+def test_each_chart_has_a_table_and_can_be_taken_away(page: Page) -> None:
+    files = {str(a["download"]) for a in page.all("a") if "download" in a}
+    charts = ("training_curves", "per_class", "confusion_matrix", "reliability")
+    assert {f"{chart}.{kind}" for chart in charts for kind in ("svg", "csv")} <= files
+    assert {"counts.csv", "measures.csv", "time.csv", "heatmaps.csv", "shortcuts.csv"} <= files
+
+
+def test_an_explained_error_shows_heatmap_contrast_and_nearest_training_photos(inputs: ReportInputs) -> None:
+    text = render_report(inputs)
+    explained = re.findall(r'<li class="explained">.*?\n</li>', text, re.DOTALL)
+    named = {row["path"] for row in inputs.explanations["photos"] if row["label"] != row["predicted"]}
+    assert len(explained) == len(named) == 2
+    for item in explained:
+        assert item.count("<img") == 3 + 4
+        assert "where it looks like" in item
+        assert "Nearest training photos: 5 " in item
+
+
+def test_in_cross_validation_the_heatmap_says_whose_answer_it_explains(inputs: ReportInputs) -> None:
+    said = [{**row, "target": "sunflowers"} for row in inputs.explanations["photos"]]
+    text = Page(render_report(replace(inputs, explanations={**inputs.explanations, "photos": said}))).text
+    assert "the heatmap is of the final model, which says sunflowers" in text
+
+
+def test_a_shortcut_is_said_on_top(inputs: ReportInputs) -> None:
+    found = {"kind": "shortcut", "severity": "warning", "files": [], "evidence": "border", "remedy": "crop."}
+    probe = {**inputs.explanations["shortcuts"]["probes"][0], "warns": True, "given_away": ["daisy"]}
+    explanations = {**inputs.explanations, "shortcuts": {"photos": 120, "probes": [probe], "hot_spots": []}}
+    text = Page(render_report(replace(inputs, findings=(found,), explanations=explanations))).text
+    assert "Do not rely on it yet: something other than the objects tells the classes apart. Does it cheat?" in text
+    assert "Careful: a classifier that sees only the border tells the classes apart." in text
+    assert "too good" in text
+    assert "too good" not in Page(render_report(inputs)).text
 
 
 def test_errors_are_shown_most_confident_first(inputs: ReportInputs) -> None:
@@ -182,8 +230,8 @@ def test_a_vanished_photo_leaves_a_gap_with_its_name(inputs_of: Callable[..., Re
     (inputs.root / wrong.path).unlink()
     page = Page(render_report(inputs))
     gaps = [attributes for attributes in page.all("span") if attributes.get("class") == "missing"]
-    assert len(gaps) == 1
-    assert str(gaps[0]["aria-label"]).endswith("picture not available")
+    assert len(gaps) == 2  # among the errors, and behind its cell of the matrix
+    assert all(str(gap["aria-label"]).endswith("picture not available") for gap in gaps)
     assert Path(wrong.path).name in page.text
 
 

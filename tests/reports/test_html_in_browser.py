@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,18 @@ def _written(inputs: ReportInputs, folder: Path) -> str:
     file = folder / "report.html"
     file.write_text(render_report(inputs), encoding="utf-8")
     return file.as_uri()
+
+
+@pytest.fixture(scope="module")
+def axe() -> Any:
+    """What judges a page for people who cannot see it well or use no mouse: axe-core, as a package of PyPI ships it."""
+    if importlib.util.find_spec("axe_playwright_python") is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs axe-core: the extra `dev` installs axe-playwright-python")
+        pytest.skip("needs axe-playwright-python, which the extra `dev` brings")
+    from axe_playwright_python.sync_playwright import Axe
+
+    return Axe()
 
 
 def _opened(chromium: Any, address: str, *, width: int, scheme: str = "light") -> tuple[Any, list[str], list[str]]:
@@ -88,6 +103,128 @@ def test_a_click_sorts_and_a_second_click_turns_around(chromium: Any, address: s
     names = page.locator("table.classes tbody th").all_inner_texts()
     assert names == sorted(names)
     page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(chromium: Any, axe: Any, address: str, width: int, scheme: str) -> None:
+    page, _, _ = _opened(chromium, address, width=width, scheme=scheme)
+    assert _serious(axe, page) == []
+    page.locator(".matrix button").first.click()
+    assert page.locator("[popover]:popover-open").count() == 1
+    assert _serious(axe, page) == []
+    page.close()
+
+
+def _serious(axe: Any, page: Any) -> list[str]:
+    found = axe.run(page).response["violations"]
+    return [
+        f"{each['id']}: {each['help']}: {node['html'][:160]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:3]
+    ]
+
+
+def test_axe_would_find_something(chromium: Any, axe: Any) -> None:
+    page = chromium.new_page()
+    page.set_content(
+        "<html lang=en><title>t</title><main><img src=data:,><p style='color:#aaa'>faint</p></main></html>"
+    )
+    assert {each.partition(":")[0] for each in _serious(axe, page)} >= {"image-alt", "color-contrast"}
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_cell_of_the_matrix_opens_its_photos(chromium: Any, address: str, inputs: ReportInputs, width: int) -> None:
+    page, complaints, _ = _opened(chromium, address, width=width)
+    names, matrix = inputs.classes, inputs.scores["confusion_matrix"]
+    i, j = next((i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j)
+    panel = page.locator(f"#cell-{i}-{j}")
+    assert not panel.is_visible()
+    page.get_by_role("button", name=f"of {names[i]} taken for {names[j]}: show").click()
+    assert panel.is_visible()
+    assert f"{names[i]} taken for {names[j]}" in panel.inner_text()
+    assert panel.locator("img").count() == min(matrix[i][j], 6)
+    box = panel.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    panel.get_by_role("button", name="Close").click()
+    assert not panel.is_visible()
+    assert complaints == []
+    page.close()
+
+
+def test_all_of_it_works_from_the_keyboard(chromium: Any, address: str) -> None:
+    page, _, _ = _opened(chromium, address, width=1280)
+    page.reload()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    button = page.locator(".matrix button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    panel = page.locator("[popover]:popover-open")
+    assert panel.count() == 1
+    assert page.evaluate("document.activeElement.textContent") == "Close"  # focus goes into what was opened
+    page.keyboard.press("Escape")
+    assert panel.count() == 0
+    assert button.evaluate("button => button === document.activeElement")
+    summary = page.locator("#training summary").first
+    assert not page.locator("table.history").is_visible()
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("table.history").is_visible()
+    page.close()
+
+
+def test_every_place_that_scrolls_can_be_reached_with_the_keyboard(chromium: Any, address: str) -> None:
+    page, _, _ = _opened(chromium, address, width=390)
+    stuck = page.evaluate(
+        """() => [...document.querySelectorAll("main *")]
+        .filter((e) => e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+        .filter((e) => e.tabIndex < 0 && !e.querySelector("a, button, summary")).map((e) => e.className)"""
+    )
+    assert stuck == []
+    page.close()
+
+
+def test_the_downloads_are_whole_files(chromium: Any, address: str, inputs: ReportInputs, tmp_path: Path) -> None:
+    page, complaints, _ = _opened(chromium, address, width=1280)
+    for kind in ("SVG", "CSV"):
+        with page.expect_download() as waiting:
+            page.get_by_role("link", name=f"{kind} of the confusion matrix").click()
+        waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
+    assert complaints == []
+    with (tmp_path / "confusion_matrix.csv").open(encoding="utf-8", newline="") as stream:
+        assert sum(int(row["photos"]) for row in csv.DictReader(stream)) == inputs.scores["accuracy"]["n"]
+    page.goto((tmp_path / "confusion_matrix.svg").as_uri())
+    assert page.locator("text").count() > len(inputs.classes)
+    page.close()
+
+
+def test_dark_is_dark_and_print_is_light_and_complete(chromium: Any, address: str) -> None:
+    page, _, _ = _opened(chromium, address, width=1280, scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert sum(map(int, page.evaluate(ground)[4:-1].split(","))) < 150
+    page.emulate_media(media="print")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    page.reload()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # paper cannot be clicked
+    assert page.evaluate("[...document.querySelectorAll('details')].every((part) => part.open)")
+    assert not page.locator(".take, .on-screen").first.is_visible()
+    page.close()
+
+
+def test_without_script_everything_but_sorting_works(chromium: Any, address: str) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("table.classes th button").count() == 0
+    page.locator(".matrix button").first.click()
+    assert page.locator("[popover]:popover-open").is_visible()
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

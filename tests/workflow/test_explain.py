@@ -153,6 +153,11 @@ def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None
         assert {row.split for row in near} == {"train"}
         assert len({row.sha256 for row in near}) == 5
         assert [row.label for row in near] == [each["label"] for each in photo["neighbours"]]
+    known = {row.path: row.label for row in manifest.values()}
+    assert said["label_suspects"]  # features of a random network tell little, so some labels look odd
+    for each in said["label_suspects"]:
+        assert known[each["path"]] == each["label"] != each["suggested"]
+        assert each["p_label"] <= 0.2
     assert set(said["faithfulness"]["beats"]) == {"random", "centre"}
     assert said["faithfulness"]["deletion"]["n"] == 10  # all test photos: there are not more
     assert set(said["hidden"]) == {"intact", "background blurred", "object blurred", "note"}
@@ -160,6 +165,10 @@ def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None
     for name in ("gradcam_example", "gradcam_grid"):
         assert (tiny_run.path / "figures" / f"{name}.png").stat().st_size > 1000
     assert "explain" in RunDir.open(tiny_run.path).evaluation()["seconds"]
+    page = (tiny_run.path / "report.html").read_text(encoding="utf-8")
+    assert all(f'<section id="{section}"' in page for section in ("errors", "why", "shortcuts", "labels"))
+    shown = {photo["path"] for photo in said["photos"] if photo["label"] != photo["predicted"]}
+    assert page.count('<li class="explained">') == len(shown) > 0
 
 
 @pytest.mark.slow

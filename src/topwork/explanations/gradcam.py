@@ -22,7 +22,7 @@ from topwork.errors import RecipeError
 from topwork.explanations.seam import Seam
 from topwork.models.classifier import Classifier
 
-__all__ = ["METHODS", "Heatmaps", "Method", "contrast_maps", "enlarged", "heatmaps"]
+__all__ = ["METHODS", "Heatmaps", "Method", "contrast_maps", "enlarged", "heatmaps", "heatmaps_and_contrasts"]
 
 Method = Literal["gradcam", "gradcam++", "layercam", "eigencam"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -31,8 +31,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _Images = npt.NDArray[np.uint8]
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int64]
-_Chosen = Callable[[torch.Tensor, slice], torch.Tensor]
-"""Logits (n,K) of some rows -> what is explained, (n,)."""
+_Weigh = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""The layer's output and its gradient, each (n,C,h,w) -> maps (n,h,w)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,27 +85,10 @@ def heatmaps(
     al. (2021), IEEE TIP 30 (LayerCAM); M. Muhammad, M. Yeasin (2020), IJCNN (EigenCAM). ViT tokens are laid out as the
     grid of their patches, as J. Gildenblat's `grad-cam` does.
     """
-    if method not in METHODS:
-        raise RecipeError(f"There is no heatmap method {method!r}.", fix=f"use one of {', '.join(METHODS)}.")
-    given = None if target is None else _classes_for(target, len(images))
-    taken: list[_Ints] = []
-
-    def chosen(logits: torch.Tensor, rows: slice) -> torch.Tensor:
-        mine = logits.argmax(1) if given is None else torch.from_numpy(given[rows])
-        _check_classes(mine, logits.shape[1])
-        taken.append(mine.numpy().astype(np.int64))
-        return logits.gather(1, mine[:, None])[:, 0]
-
+    one = _One(target, method=method, count=len(images))
     seam = Seam(classifier, layer)
-    raw, logits = _swept(classifier, images, seam=seam, chosen=chosen, weigh=_WEIGH[method], batch=batch)
-    return Heatmaps(
-        raw=raw,
-        maps=enlarged(raw, images.shape[1:3]),
-        logits=logits,
-        targets=np.concatenate(taken),
-        method=method,
-        layer=seam.layer,
-    )
+    (raw,), logits = _swept(classifier, images, seam=seam, asked=[one], batch=batch)
+    return one.heatmaps(raw, logits, size=images.shape[1:3], layer=seam.layer)
 
 
 def contrast_maps(
@@ -128,27 +111,89 @@ def contrast_maps(
     Raises:
         RecipeError: if the layer or a class does not exist.
     """
-    taken: list[_Ints] = []
+    two = _Two(pairs)
+    seam = Seam(classifier, layer)
+    (raw,), logits = _swept(classifier, images, seam=seam, asked=[two], batch=batch)
+    return two.heatmaps(raw, logits, size=images.shape[1:3], layer=seam.layer)
 
-    def chosen(logits: torch.Tensor, rows: slice) -> torch.Tensor:
-        mine = logits.topk(2, dim=1).indices if pairs is None else torch.from_numpy(np.asarray(pairs, np.int64)[rows])
+
+def heatmaps_and_contrasts(
+    classifier: Classifier,
+    images: _Images,
+    *,
+    target: int | Sequence[int] | _Ints | None = None,
+    method: Method = "gradcam",
+    layer: str | None = None,
+    batch: int = 16,
+) -> tuple[Heatmaps, Heatmaps]:
+    """What `heatmaps` and `contrast_maps` give, for one pass through the network instead of two.
+
+    Args:
+        classifier, images, target, method, layer, batch: as for `heatmaps`.
+
+    Raises:
+        RecipeError: if the method, the layer or the class does not exist.
+    """
+    one, two = _One(target, method=method, count=len(images)), _Two(None)
+    seam = Seam(classifier, layer)
+    (raw, contrasts), logits = _swept(classifier, images, seam=seam, asked=[one, two], batch=batch)
+    size = images.shape[1:3]
+    return (
+        one.heatmaps(raw, logits, size=size, layer=seam.layer),
+        two.heatmaps(contrasts, logits, size=size, layer=seam.layer),
+    )
+
+
+class _One:
+    """Asks for one class of each picture."""
+
+    def __init__(self, target: int | Sequence[int] | _Ints | None, *, method: Method, count: int) -> None:
+        if method not in METHODS:
+            raise RecipeError(f"There is no heatmap method {method!r}.", fix=f"use one of {', '.join(METHODS)}.")
+        self.weigh, self._method = _WEIGH[method], method
+        self._given = None if target is None else _classes_for(target, count)
+        self._taken: list[_Ints] = []
+
+    def chosen(self, logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        mine = logits.argmax(1) if self._given is None else torch.from_numpy(self._given[rows])
         _check_classes(mine, logits.shape[1])
-        taken.append(mine.numpy().astype(np.int64))
+        self._taken.append(mine.numpy().astype(np.int64))
+        return logits.gather(1, mine[:, None])[:, 0]
+
+    def heatmaps(self, raw: _Floats, logits: _Floats, *, size: tuple[int, ...], layer: str) -> Heatmaps:
+        targets, maps = np.concatenate(self._taken), enlarged(raw, size)
+        return Heatmaps(raw=raw, maps=maps, logits=logits, targets=targets, method=self._method, layer=layer)
+
+
+class _Two:
+    """Asks for the difference of two classes."""
+
+    def __init__(self, pairs: _Ints | None) -> None:
+        self._pairs = pairs
+        self._taken: list[_Ints] = []
+
+    def weigh(self, activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return _weighted(activation, gradient)
+
+    def chosen(self, logits: torch.Tensor, rows: slice) -> torch.Tensor:
+        given = self._pairs
+        mine = logits.topk(2, dim=1).indices if given is None else torch.from_numpy(np.asarray(given, np.int64)[rows])
+        _check_classes(mine, logits.shape[1])
+        self._taken.append(mine.numpy().astype(np.int64))
         both = logits.gather(1, mine)
         return both[:, 0] - both[:, 1]
 
-    seam = Seam(classifier, layer)
-    raw, logits = _swept(classifier, images, seam=seam, chosen=chosen, weigh=_weighted, batch=batch)
-    named = np.concatenate(taken)
-    return Heatmaps(
-        raw=raw,
-        maps=enlarged(raw, images.shape[1:3]),
-        logits=logits,
-        targets=named[:, 0],
-        against=named[:, 1],
-        method="contrast",
-        layer=seam.layer,
-    )
+    def heatmaps(self, raw: _Floats, logits: _Floats, *, size: tuple[int, ...], layer: str) -> Heatmaps:
+        named = np.concatenate(self._taken)
+        return Heatmaps(
+            raw=raw,
+            maps=enlarged(raw, size),
+            logits=logits,
+            targets=named[:, 0],
+            against=named[:, 1],
+            method="contrast",
+            layer=layer,
+        )
 
 
 def enlarged(raw: _Floats, size: tuple[int, ...]) -> _Floats:
@@ -162,35 +207,38 @@ def enlarged(raw: _Floats, size: tuple[int, ...]) -> _Floats:
 
 
 def _swept(
-    classifier: Classifier,
-    images: _Images,
-    *,
-    seam: Seam,
-    chosen: _Chosen,
-    weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    batch: int,
-) -> tuple[_Floats, _Floats]:
-    """Raw maps (N,h,w) and logits (N,K), batch by batch."""
+    classifier: Classifier, images: _Images, *, seam: Seam, asked: Sequence[_One | _Two], batch: int
+) -> tuple[list[_Floats], _Floats]:
+    """Raw maps (N,h,w) of everything that is asked, and logits (N,K), batch by batch."""
     modes = {module: module.training for module in classifier.modules()}
     classifier.eval()
-    maps, logits = [], []
+    maps: list[list[_Floats]] = [[] for _ in asked]
+    logits = []
     try:
         for start in range(0, len(images), batch):
             rows = slice(start, start + batch)
             activation = seam.below(torch.from_numpy(np.ascontiguousarray(images[rows]))).requires_grad_()
             with torch.enable_grad():
-                found = seam.above(activation.clone())  # a block may begin with a layer that works in place
-                if classifier.mirror:  # answered with the mirror image, explained on the picture itself
-                    turned = np.ascontiguousarray(images[rows][:, :, ::-1])
-                    other = seam.above(seam.below(torch.from_numpy(turned)))
-                    found = found + ((other - found) / 2).detach()
-                (gradient,) = torch.autograd.grad(chosen(found, rows).sum(), activation)
-            maps.append(weigh(seam.grid(activation.detach()), seam.grid(gradient)).numpy())
+                found = _answers(classifier, activation, seam=seam, images=images[rows])
+                for mine, each in zip(maps, asked, strict=True):
+                    explained = each.chosen(found, rows).sum()
+                    (gradient,) = torch.autograd.grad(explained, activation, retain_graph=each is not asked[-1])
+                    mine.append(each.weigh(seam.grid(activation.detach()), seam.grid(gradient)).numpy())
             logits.append(found.detach().numpy())
     finally:
         for module, training in modes.items():
             module.training = training
-    return np.concatenate(maps).astype(np.float32), np.concatenate(logits).astype(np.float32)
+    return [np.concatenate(mine).astype(np.float32) for mine in maps], np.concatenate(logits).astype(np.float32)
+
+
+def _answers(classifier: Classifier, activation: torch.Tensor, *, seam: Seam, images: _Images) -> torch.Tensor:
+    """Logits (n,K) with a way back to the activation."""
+    found = seam.above(activation.clone())  # a block may begin with a layer that works in place
+    if not classifier.mirror:
+        return found
+    # Answered with the mirror image, explained on the picture itself.
+    other = seam.above(seam.below(torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1]))))
+    return found + ((other - found) / 2).detach()
 
 
 def _weighted(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -227,7 +275,7 @@ def _eigencam(activation: torch.Tensor, _gradient: torch.Tensor) -> torch.Tensor
     return grid
 
 
-_WEIGH: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_WEIGH: dict[str, _Weigh] = {
     "gradcam": _gradcam,
     "gradcam++": _gradcam_plus_plus,
     "layercam": _layercam,

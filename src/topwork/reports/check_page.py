@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from topwork.data.finding import Finding
-from topwork.reports.gallery import Thumbnail, make_thumbnail
 from topwork.reports.html import render_page
+from topwork.reports.thumbnail import Thumbnail, make_thumbnail
 from topwork.reports.wording import count
 
 __all__ = ["CheckInputs", "KindOfFinding", "ShownFinding", "ShownSuspect", "render_check"]

@@ -15,9 +15,9 @@ from topwork.reports import comparison_words as words
 from topwork.reports import tables
 from topwork.reports.comparison_figures import draw_classes, draw_curves
 from topwork.reports.comparison_words import ModelFacts
-from topwork.reports.gallery import Thumbnail, make_thumbnail
 from topwork.reports.html import render_page
 from topwork.reports.svg import inline_svg
+from topwork.reports.thumbnail import Thumbnail, make_thumbnail
 
 __all__ = ["Answer", "ComparisonInputs", "Dispute", "Elsewhere", "render_comparison", "strongest_disputes"]
 

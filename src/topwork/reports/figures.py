@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from topwork.atomic import write_bytes
 from topwork.measures.intervals import wilson
@@ -179,18 +179,43 @@ def _training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     }
     longest = max(len(rows) for rows in phases.values())
     widths = [max(len(rows), longest / 3) for rows in phases.values()]  # a short phase stays readable
-    figure = Figure(figsize=(7.8, 5.0), layout="constrained")
-    grid = figure.subplots(2, len(phases), sharex="col", sharey="row", squeeze=False, width_ratios=widths)
+    highest = max(_or_zero(row.get("lr")) for row in history)
+    measures = ["loss", "accuracy", *(["lr"] if highest > 0 else [])]
+    heights = [{"lr": 0.5}.get(measure, 1.0) for measure in measures]
+    figure = Figure(figsize=(7.8, 2.5 * sum(heights)), layout="constrained")
+    grid = figure.subplots(
+        len(measures),
+        len(phases),
+        sharex="col",
+        sharey="row",
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=heights,
+    )
     for column, (phase, rows) in enumerate(phases.items()):
         _curve(grid[0][column], rows, key="loss")
         _curve(grid[1][column], rows, key="accuracy")
+        if "lr" in measures:
+            _rates(grid[2][column], rows, highest=highest)
         grid[0][column].set_title("Kernel head" if phase == KERNEL_PHASE else f"Phase {phase}")
-        grid[1][column].set_xlabel("strength tried" if phase == KERNEL_PHASE else "epoch")
-        _whole_epochs(grid[1][column], rows)
-    grid[0][0].set_ylabel("loss")
-    grid[1][0].set_ylabel("accuracy")
+        is_solver = phase == KERNEL_PHASE or all(row.get("note") for row in rows)
+        grid[-1][column].set_xlabel("strength tried" if is_solver else "epoch")
+        _whole_epochs(grid[-1][column], rows)
+    for axes, measure in zip(grid[:, 0], measures, strict=True):
+        axes.set_ylabel({"lr": "learning rate"}.get(measure, measure))
     grid[0][-1].legend(*_legend_of(grid), loc="upper right")
     return figure
+
+
+def _rates(axes: Axes, rows: Sequence[Mapping[str, Any]], *, highest: float) -> None:
+    """The learning rate of each epoch; a solver has none."""
+    stepped = [(row["epoch"], float(row["lr"])) for row in rows if _or_zero(row.get("lr")) > 0]
+    axes.plot([epoch for epoch, _ in stepped], [rate for _, rate in stepped], color=_THIRD, marker="D", markersize=3.5)
+    axes.set_ylim(0, 1.15 * highest)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    if not stepped:
+        axes.text(0.5, 0.5, "solved, no rate", color=_MUTED, size=8, ha="center", va="center", transform=axes.transAxes)
 
 
 def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:

@@ -16,6 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from topwork.reports import tables, wording
+from topwork.reports.belief_words import SEEN_BY, belief_in_words, shortcuts_in_words
+from topwork.reports.downloads import downloads
 from topwork.reports.gallery import Gallery, make_gallery
 from topwork.reports.inputs import SPLITS, ReportInputs
 from topwork.reports.story import recipe_in_words, verdict
@@ -25,9 +27,8 @@ from topwork.reports.training_words import imbalance_in_words, training_in_words
 __all__ = ["render_page", "render_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MOST_FINDINGS = 60
 _FIGURES = {
-    "training_curves": "Loss and accuracy of training and validation photos by epoch; the table below holds them.",
+    "training_curves": "Loss, accuracy and learning rate by epoch in each phase; the table below holds them.",
     "confusion_matrix": "Confusion matrix with true classes as rows; the table above holds the numbers.",
     "per_class": "Precision, recall and F1 of each class with 95 % intervals; the table above holds the numbers.",
     "reliability": "Share of right predictions against their probability; the table below holds the numbers.",
@@ -43,8 +44,8 @@ _MEASURES = {
     "nll": "Negative log likelihood",
     "brier": "Brier score",
 }
+_METHODS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "layercam": "LayerCAM", "eigencam": "EigenCAM"}
 _PART_TITLES = {"test": "Test", "cv": "Cross-validation", "val": "Validation", "train": "Training"}
-_SEVERITIES = ("error", "warning", "info")
 
 
 def render_report(inputs: ReportInputs) -> str:
@@ -99,7 +100,7 @@ def _finalized(value: Any) -> Any:
 
 def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
     parts, counts = tables.class_counts(inputs.manifest)
-    context = {
+    context: dict[str, Any] = {
         "run": inputs,
         "part_titles": {part: part.capitalize() for part in inputs.evaluation["splits"]} | _PART_TITLES,
         "verdict": verdict(inputs),
@@ -107,11 +108,19 @@ def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "went": training_in_words(inputs),
         "toml": inputs.recipe.to_toml().splitlines(),
         "finished": str(inputs.provenance.get("finished") or "")[:16].replace("T", " "),
+        "version": (inputs.provenance.get("versions") or {}).get("topwork", ""),
         "command": str(inputs.provenance.get("command") or ""),
         "parts": parts,
         "counts": counts,
-        "findings": _findings(inputs),
         "gallery": gallery,
+        "downloads": downloads(inputs),
+        "believed": belief_in_words(inputs.explanations),
+        "shortcuts": inputs.explanations.get("shortcuts") or {},
+        "shortcut_words": shortcuts_in_words(inputs.explanations.get("shortcuts") or {}),
+        "seen_by": SEEN_BY,
+        "methods": _METHODS,
+        "cell_limit": max((len(cell.photos) for cell in gallery.cells.values()), default=0),
+        "shown_findings": sum(len(kind.shown) for kind in gallery.findings),
         "history": tables.history_rows(inputs.history),
         "confusion": tables.confusion(inputs),
         "measures": _measures(inputs),
@@ -120,33 +129,32 @@ def _context(inputs: ReportInputs, gallery: Gallery) -> dict[str, Any]:
         "figures": _drawings(inputs.figures),
         "provenance": _provenance(inputs.provenance),
     }
-    return {**context, "sections": _sections(context)}
+    sections = _sections(context)
+    judged = context["part_titles"][inputs.judged].lower()
+    return {**context, "sections": sections, "titles": dict(sections), "judged": judged}
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(id, title) of the sections that exist, in their order."""
     run, gallery = context["run"], context["gallery"]
+    why = bool(gallery.looks or context["believed"])
     every = [
-        ("asked", "What was asked", True),
-        ("data", "The photos", bool(context["counts"] or gallery.samples)),
-        ("findings", "Findings", bool(context["findings"])),
-        ("training", "Training", bool(context["history"])),
         ("classes", "Class by class", True),
         ("confusion", "Who is taken for whom", True),
-        ("errors", "Most confident errors", bool(gallery.errors)),
-        ("calibration", "Can it be believed?", bool(run.scores.get("reliability") or run.scores.get("ece"))),
+        ("errors", "Worst errors", bool(gallery.errors)),
+        ("why", "What it looks at", why),
+        ("shortcuts", "Does it cheat?", bool(context["shortcuts"])),
+        ("calibration", "Are its probabilities right?", bool(run.scores.get("reliability") or run.scores.get("ece"))),
+        ("labels", "Labels to look at", bool(gallery.suspects or gallery.confusers)),
+        ("data", "The photos", bool(context["counts"] or gallery.samples)),
+        ("findings", "Findings", bool(gallery.findings)),
+        ("training", "Training", bool(context["history"])),
         ("gap", "All measures", True),
+        ("asked", "What was asked", True),
         ("time", "Time", bool(context["stages"])),
         ("provenance", "Provenance", bool(context["provenance"])),
     ]
     return [(name, title) for name, title, exists in every if exists]
-
-
-def _findings(inputs: ReportInputs) -> list[Mapping[str, Any]]:
-    def rank(finding: Mapping[str, Any]) -> int:
-        return _SEVERITIES.index(finding["severity"]) if finding["severity"] in _SEVERITIES else len(_SEVERITIES)
-
-    return sorted(inputs.findings, key=rank)[:_MOST_FINDINGS]
 
 
 def _measures(inputs: ReportInputs) -> dict[str, Any]:

@@ -106,6 +106,8 @@ class ReportInputs:
         findings: `findings.json` as plain values.
         provenance: `provenance.json` as plain values.
         figures: name -> SVG text, as `write_figures` returns them.
+        explanations: `explanations.json` as plain values; empty where nothing was explained.
+        heatmaps: the folder of the pictures that the explanations name; None shows none.
     """
 
     name: str
@@ -118,6 +120,8 @@ class ReportInputs:
     findings: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, str] = field(default_factory=dict)
+    explanations: Mapping[str, Any] = field(default_factory=dict)
+    heatmaps: Path | None = None
 
     @property
     def judged(self) -> str:

@@ -67,6 +67,7 @@ def _look_at(inputs: ReportInputs) -> Sentence | None:
     checks: tuple[Callable[[ReportInputs], Sentence | None], ...] = (
         _started_random,
         _data_must_be_fixed,
+        _shortcut,
         _no_test_part,
         _overfitted,
         _too_few_photos,
@@ -88,6 +89,13 @@ def _data_must_be_fixed(inputs: ReportInputs) -> Sentence | None:
         return None
     text = f"First mend the data: {count(len(errors), 'finding')} of the check must be fixed."
     return Sentence(text=text, section="findings")
+
+
+def _shortcut(inputs: ReportInputs) -> Sentence | None:
+    if not any(finding.get("kind") == "shortcut" for finding in inputs.findings):
+        return None
+    text = "Do not rely on it yet: something other than the objects tells the classes apart."
+    return Sentence(text=text, section="shortcuts" if inputs.explanations.get("shortcuts") else "findings")
 
 
 def _no_test_part(inputs: ReportInputs) -> Sentence | None:

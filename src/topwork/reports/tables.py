@@ -64,7 +64,10 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryRow:
-    """One epoch of one phase; `train` and `val` hold loss, accuracy, precision, recall and f1 where measured."""
+    """One epoch of one phase; `train` and `val` hold loss, accuracy, precision, recall and f1 where measured.
+
+    A `note` marks a step of a solver, which is no epoch.
+    """
 
     phase: int
     epoch: int
@@ -73,6 +76,7 @@ class HistoryRow:
     seconds: float | None
     train: Mapping[str, Any]
     val: Mapping[str, Any]
+    note: str = ""
 
 
 def class_counts(manifest: Sequence[ManifestRow]) -> tuple[tuple[str, ...], tuple[ClassCounts, ...]]:
@@ -133,6 +137,7 @@ def history_rows(history: Sequence[Mapping[str, Any]]) -> tuple[HistoryRow, ...]
             seconds=row.get("seconds"),
             train=row.get("train") or {},
             val=row.get("val") or {},
+            note=str(row.get("note") or ""),
         )
         for row in history
     )

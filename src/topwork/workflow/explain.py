@@ -139,7 +139,7 @@ def explain(
         RecipeError: if method, layer or class do not exist.
         DataError: if there is no photo at all.
     """
-    from topwork.explanations.gradcam import contrast_maps, heatmaps
+    from topwork.explanations.gradcam import heatmaps_and_contrasts
     from topwork.exports.bundle import Bundle, read_bundle
 
     paths = list_images([images] if isinstance(images, str | Path) else images)
@@ -152,8 +152,9 @@ def explain(
     failed: list[tuple[Path, str]] = []
     seen_layer = ""
     for names, views in _views(paths, bundle.spec, failed=failed):
-        maps = heatmaps(bundle.classifier, views, target=number, method=method, layer=layer, batch=_BATCH)
-        contrasts = contrast_maps(bundle.classifier, views, layer=layer, batch=_BATCH)
+        maps, contrasts = heatmaps_and_contrasts(
+            bundle.classifier, views, target=number, method=method, layer=layer, batch=_BATCH
+        )
         photos += _photos(names, views, bundle=bundle, maps=maps, contrasts=contrasts)
         seen_layer = maps.layer
         progress.step("explain", len(photos) + len(failed), len(paths))

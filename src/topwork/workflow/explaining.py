@@ -10,7 +10,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,12 @@ import numpy as np
 
 from topwork.atomic import write_bytes, write_json
 from topwork.data.finding import Finding
-from topwork.data.manifest import Manifest, Row
+from topwork.data.manifest import Manifest
 from topwork.errors import DataError, TopworkError
 from topwork.progress import Progress, silent
 from topwork.reports.inputs import SPLITS, PredictionRow
 from topwork.workflow.explain import Explained, ExplainedPhoto, explain
-from topwork.workflow.prepare import extractor_for, items_of, network_for
+from topwork.workflow.feature_space import FeatureSpace
 from topwork.workflow.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _ERRORS = 12
 _GRID = 6  # photos of a class
 _CLASSES = 10  # in the grid's picture
 _FEWEST = 100  # photos below which probes of shortcuts could not tell anything
-_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +49,18 @@ class Depth:
         steps: of their curves.
         forgetting: photos for the randomisation check; 0 leaves it out.
         probed: photos for the probes of shortcuts.
+        labelled: photos up to which labels are judged.
     """
 
     judged: int
     steps: int
     forgetting: int
     probed: int
+    labelled: int
 
 
-QUICK = Depth(judged=12, steps=4, forgetting=0, probed=400)
-FULL = Depth(judged=100, steps=10, forgetting=16, probed=2000)
+QUICK = Depth(judged=12, steps=4, forgetting=0, probed=400, labelled=10_000)
+FULL = Depth(judged=100, steps=10, forgetting=16, probed=2000, labelled=100_000)
 
 
 def explain_run(
@@ -85,6 +86,7 @@ def explain_run(
     Raises:
         DataError: if the photos are not there any more.
     """
+    from topwork.explanations.shortcuts import shortcut_findings
     from topwork.exports.bundle import read_bundle
 
     bundle = read_bundle(run.model_folder)
@@ -92,33 +94,29 @@ def explain_run(
     part, rows = _judged(run.predictions_file)
     by_path = {row.path: row for row in manifest.rows}
     order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
-    errors = sorted((row for row in rows if row.label != row.predicted), key=lambda row: (-row.confidence, row.path))
-    chosen = list({row.path: row for row in [*_of_each_class(order), *errors[:_ERRORS]]}.values())
-    found = explain(bundle, [root / row.path for row in chosen], progress=progress)
-    if found.failed:
-        raise DataError(f"A photo of the run cannot be read any more: {found.failed[0][1]}", fix="put it back.")
-    near = _Neighbours(run, manifest=manifest, extractor=extractor, progress=progress)
-    neighbours = near.of([by_path[row.path] for row in chosen])
-    probes = _probes(manifest, most=depth.probed)
-    spots = _hot_spots(found)
-    photos = _written(run, chosen, found=found, neighbours=neighbours)
+    chosen, judged = _chosen(order), order[: depth.judged]
+    seen = _seen(bundle, [*chosen, *judged], root=root, progress=progress)
+    found = replace(seen, photos=seen.photos[: len(chosen)])
+    space = FeatureSpace(run, manifest=manifest, extractor=extractor, progress=progress)
+    neighbours = space.neighbours([by_path[row.path] for row in chosen])
+    probes, spots = _probes(manifest, most=depth.probed), _hot_spots(found)
     facts: dict[str, Any] = {
         "part": part,
         "method": found.method,
         "layer": found.layer,
-        "photos": photos,
-        "confusers": near.confusers([by_path[row.path] for row in rows]),
+        "photos": _written(run, chosen, found=found, neighbours=neighbours),
+        "confusers": space.confusers([by_path[row.path] for row in rows]),
+        "label_suspects": space.suspects(most=depth.labelled),
         "shortcuts": {
             "photos": min(len(manifest.rows), depth.probed),
             "probes": [each.to_json() for each in probes],
             "hot_spots": [each.to_json() for each in spots],
         },
     }
-    facts |= _believable(bundle, [(root / row.path, row.label) for row in order], depth=depth, progress=progress)
-    write_json(run.explanations_file, facts)
+    photo_of = {photo.path: photo for photo in seen.photos}
+    pairs = [(photo_of[root / row.path], row.label) for row in judged]
+    write_json(run.explanations_file, facts | _believable(bundle, pairs, depth=depth, progress=progress))
     _draw(run, chosen, found=found)
-    from topwork.explanations.shortcuts import shortcut_findings
-
     return shortcut_findings(probes, spots)
 
 
@@ -177,55 +175,26 @@ def _judged(path: Path) -> tuple[str, list[PredictionRow]]:
     return part, [row for row in rows if row.split == part]
 
 
+def _chosen(order: Sequence[PredictionRow]) -> list[PredictionRow]:
+    """Photos to show: some of each class that nobody chose, and the surest errors."""
+    errors = sorted((row for row in order if row.label != row.predicted), key=lambda row: (-row.confidence, row.path))
+    return list({row.path: row for row in [*_of_each_class(order), *errors[:_ERRORS]]}.values())
+
+
+def _seen(bundle: Bundle, rows: Sequence[PredictionRow], *, root: Path, progress: Progress) -> Explained:
+    """Every row explained, each once: most photos that are judged are shown too."""
+    found = explain(bundle, list(dict.fromkeys(root / row.path for row in rows)), progress=progress)
+    if found.failed:
+        raise DataError(f"A photo of the run cannot be read any more: {found.failed[0][1]}", fix="put it back.")
+    return found
+
+
 def _of_each_class(order: Sequence[PredictionRow]) -> list[PredictionRow]:
     mine: dict[str, list[PredictionRow]] = defaultdict(list)
     for row in order:
         if len(mine[row.label]) < _GRID:
             mine[row.label].append(row)
     return [row for label in sorted(mine)[: 2 * _CLASSES] for row in mine[label]]
-
-
-class _Neighbours:
-    """The training photos in feature space."""
-
-    def __init__(self, run: RunDir, *, manifest: Manifest, extractor: Extractor | None, progress: Progress) -> None:
-        if extractor is None:
-            recipe = run.recipe()
-            extractor = extractor_for(recipe, network_for(recipe), progress=progress)
-        self._extractor, self._manifest = extractor, manifest
-        self._library: Any = None
-
-    def of(self, rows: Sequence[Row]) -> list[tuple[Neighbour, ...]] | None:
-        """The nearest training photos of each; None where the recipe has no frozen features."""
-        from topwork.explanations.neighbours import Library, nearest
-
-        if not self._extractor.features:
-            return None
-        if self._library is None:
-            train = self._manifest.part("train")
-            self._library = Library(
-                features=self._features(train),
-                paths=[row.path for row in train],
-                labels=[row.label for row in train],
-                marks=[_marks(row) for row in train],
-            )
-        return nearest(self._library, self._features(rows), marks=[_marks(row) for row in rows], k=_NEIGHBOURS)
-
-    def confusers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """The training photos that most often stand near these photos under another label."""
-        from topwork.explanations.neighbours import confusers
-
-        found = self.of(rows)
-        return [] if found is None else [each.to_json() for each in confusers(found, [row.label for row in rows])]
-
-    def _features(self, rows: Sequence[Row]) -> Any:
-        items = items_of(self._manifest, rows)
-        pooled, _ = self._extractor.extract(items, augment=None, activations=False)
-        return pooled.read([(item.sha256, 0) for item in items])
-
-
-def _marks(row: Row) -> frozenset[str]:
-    return frozenset(mark for mark in (row.sha256, f"group {row.group}" if row.group else "") if mark)
 
 
 def _probes(manifest: Manifest, *, most: int) -> list[Probe]:
@@ -278,33 +247,30 @@ def _written(
 
 
 def _believable(
-    bundle: Bundle, photos: Sequence[tuple[Path, str]], *, depth: Depth, progress: Progress
+    bundle: Bundle, some: Sequence[tuple[ExplainedPhoto, str]], *, depth: Depth, progress: Progress
 ) -> dict[str, Any]:
     """Deletion and insertion against random maps and the middle, hidden backgrounds, and forgetting."""
     from topwork.explanations.faithfulness import Removal, accuracy_without, faithfulness
-    from topwork.explanations.gradcam import heatmaps
     from topwork.explanations.randomisation import randomisation
     from topwork.exports.predictor import Predictor
 
-    some = photos[: depth.judged]
     if len(some) < 2:
         return {}
-    seen = explain(bundle, [path for path, _ in some])
-    views = np.stack([photo.view for photo in seen.photos])
-    maps = heatmaps(bundle.classifier, views)
+    views = np.stack([photo.view for photo, _ in some])
+    maps = np.stack([photo.heatmap for photo, _ in some])
+    targets = np.array([bundle.classes.index(photo.target) for photo, _ in some])
     forwards = len(some) * (6 * depth.steps + 3)
     # fit must not wait for a conversion
     predictor = Predictor.load(
         bundle, engine="auto" if depth.forgetting else "torch", photos=forwards, progress=progress
     )
     red, green, blue = (255 * mean for mean in bundle.spec.mean)
-    removal = Removal(
-        score=predictor.run, images=views, targets=maps.targets, fill=(red, green, blue), steps=depth.steps
-    )
+    removal = Removal(score=predictor.run, images=views, targets=targets, fill=(red, green, blue), steps=depth.steps)
     progress.say(f"Taking marked places away from {len(some)} photos, to see whether the heatmaps can be believed.")
     labels = np.array([bundle.classes.index(label) for _, label in some])
-    judged = faithfulness(removal, maps.maps, cells=maps.raw.shape[1:])
-    hidden = accuracy_without(removal, maps.maps, labels=labels)
+    rows, columns = some[0][0].raw.shape
+    judged = faithfulness(removal, maps, cells=(rows, columns))
+    hidden = accuracy_without(removal, maps, labels=labels)
     progress.say(judged.verdict)
     said: dict[str, Any] = {
         "faithfulness": {**judged.to_json(), "steps": depth.steps},

@@ -51,21 +51,21 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
         evaluation["seconds"]["total"] = round(sum(seconds.values()), 3)
     history = run.history()
     figures = write_figures(run.figures_folder, evaluation, history=history)
-    page = render_report(
-        inputs := ReportInputs(
-            name=name,
-            recipe=run.recipe(),
-            evaluation=evaluation,
-            history=history,
-            manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
-            root=root,
-            predictions=_prediction_rows(run.predictions_file),
-            findings=run.findings(),
-            provenance=run.provenance(),
-            figures=figures,
-        )
+    inputs = ReportInputs(
+        name=name,
+        recipe=run.recipe(),
+        evaluation=evaluation,
+        history=history,
+        manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
+        root=root,
+        predictions=_prediction_rows(run.predictions_file),
+        findings=run.findings(),
+        provenance=run.provenance(),
+        figures=figures,
+        explanations=run.explanations() if run.explanations_file.exists() else {},
+        heatmaps=run.heatmaps_folder if run.heatmaps_folder.is_dir() else None,
     )
-    write_text(run.report_file, page)
+    write_text(run.report_file, render_report(inputs))
     _write_model_page(run, inputs)
 
 
