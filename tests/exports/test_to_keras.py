@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.abc
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -187,6 +188,20 @@ def test_steps_are_the_layers_in_order_and_own_all_weights(tmp_path: Path) -> No
     assert owned == {id(p) for p in bundle.classifier.parameters()}
 
 
+def test_the_users_keras_settings_do_not_matter(tmp_path: Path) -> None:
+    import keras
+
+    bundle = bundle_of("test_efficientnet", tmp_path / "model", head=LINEAR, size=64)
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        own, found = own_and_keras(bundle, tmp_path / "m.keras", drawn_views(bundle.spec))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(found, own, atol=1e-5)
+
+
 def test_without_keras_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = bundle_of("resnet9", tmp_path / "model", head=LINEAR, size=32)
     monkeypatch.setitem(sys.modules, "keras", None)
@@ -207,6 +222,18 @@ def test_a_backend_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "meta_path", [NoTensorFlow(), *sys.meta_path])
     with pytest.raises(ExportError, match="KERAS_BACKEND=tensorflow"):
         keras_model(bundle)
+
+
+@pytest.mark.slow
+def test_pytorch_runs_keras_where_nobody_chose() -> None:
+    program = (
+        "import os, topwork.exports.to_keras as door; door.keras_version(); import keras\n"
+        "assert keras.config.backend() == 'torch' and 'KERAS_BACKEND' not in os.environ"
+    )
+    settings = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

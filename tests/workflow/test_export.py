@@ -109,5 +109,8 @@ def test_what_cannot_be_done_is_said(run: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.keras").mkdir()
     with pytest.raises(ExportError, match="is a folder"):
         topwork.export(run, to=tmp_path / "folder.keras")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="lies below a file"):
+        topwork.export(run, to=tmp_path / "file" / "m.keras")
     with pytest.raises(BundleError):
         topwork.export(tmp_path / "absent")

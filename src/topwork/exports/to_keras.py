@@ -126,9 +126,9 @@ def _quiet() -> Iterator[None]:
 def _classifier(layers: KerasLayers, steps: Sequence[Step], *, spec: InputSpec) -> Any:
     """Pictures -> logits, as a model of its own: with a mirror image it is called twice."""
     pictures = layers.pictures(spec)
-    scale = [1.0 / (255.0 * deviation) for deviation in spec.std]
-    offset = [-mean / deviation for mean, deviation in zip(spec.mean, spec.std, strict=True)]
-    known = {PIXELS: layers.make("Rescaling", "normalise", scale=scale, offset=offset)(pictures)}
+    mean, variance = [255.0 * mean for mean in spec.mean], [(255.0 * deviation) ** 2 for deviation in spec.std]
+    # Not Rescaling: whether it reads three numbers as channels depends on the settings of whoever opens the file.
+    known = {PIXELS: layers.make("Normalization", "normalise", axis=-1, mean=mean, variance=variance)(pictures)}
     for step in steps:
         known[step.name] = layers.rebuilt(step, [known[name] for name in step.inputs])
     return layers.keras.Model(pictures, known[steps[-1].name], name="classifier")

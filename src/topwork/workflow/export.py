@@ -119,6 +119,8 @@ def _target(model: Path, to: str | Path | None) -> Path:
         )
     if path.is_dir():
         raise ExportError(f"{str(to)!r} is a folder.", fix="choose another name with --to.")
+    if any(parent.is_file() for parent in path.parents):
+        raise ExportError(f"{str(to)!r} lies below a file.", fix="choose another place with --to.")
     return path
 
 
