@@ -119,7 +119,7 @@ def own_and_keras(bundle: Bundle, path: Path, views: Views) -> tuple[npt.NDArray
 def test_probabilities_are_the_bundles(name: str, size: int, head: HeadChoice, mirror: bool, tmp_path: Path) -> None:
     bundle = bundle_of(name, tmp_path / "model", head=head, size=size, mirror=mirror)
     own, found = own_and_keras(bundle, tmp_path / "m.keras", drawn_views(bundle.spec))
-    assert own.std(axis=0).max() > 0.03  # a constant answer would be easy to repeat
+    assert own.std(axis=0).max() > 0.02  # a constant answer would be easy to repeat
     np.testing.assert_allclose(found, own, atol=1e-5)
 
 
@@ -269,7 +269,7 @@ def test_real_networks_agree_on_real_photos(
     bundle = bundle_of(name, tmp_path / "model", head=head, size=None, weights=source, mirror=head is KERNEL)
     own, found = own_and_keras(bundle, tmp_path / "m.keras", photo_views(flowers, bundle.spec))
     assert len(own) >= 24
-    assert own.std(axis=0).max() > 0.03
+    assert own.std(axis=0).max() > 0.02
     np.testing.assert_allclose(found, own, atol=1e-4)
 
 
@@ -290,5 +290,5 @@ def test_real_networks_agree_on_real_photos(
 def test_their_relatives_agree_too(name: str, tmp_path: Path) -> None:
     bundle = bundle_of(name, tmp_path / "model", head=LINEAR, size=65)
     own, found = own_and_keras(bundle, tmp_path / "m.keras", drawn_views(bundle.spec))
-    assert own.std(axis=0).max() > 0.03
+    assert own.std(axis=0).max() > 0.02
     np.testing.assert_allclose(found, own, atol=1e-4)
