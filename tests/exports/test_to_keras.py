@@ -163,6 +163,13 @@ def test_what_cannot_be_rebuilt_is_refused_in_a_sentence(name: str, about: str, 
     assert "\n" not in caught.value.what
 
 
+def test_a_border_of_zeros_is_refused_where_it_would_win(tmp_path: Path) -> None:
+    bundle = bundle_of("test_resnet", tmp_path / "model", head=LINEAR, size=64)
+    bundle.classifier.backbone.network.act1 = torch.nn.SiLU()  # negative values, which zeros would beat
+    with pytest.raises(ExportError, match="MaxPool2d"):
+        keras_model(bundle)
+
+
 def test_a_network_that_looks_at_the_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = bundle_of("resnet9", tmp_path / "model", head=LINEAR, size=32)
     features = bundle.classifier.backbone.network.forward_features
