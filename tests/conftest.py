@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(
         TOPWORK_CACHE=f"{home}/cache", HF_HOME=f"{home}/hub", HF_HUB_OFFLINE="1", MPLBACKEND="Agg", NO_COLOR="1"
     )
+    os.environ.update(KERAS_HOME=f"{home}/keras", KERAS_BACKEND="torch")
     os.environ.pop("TOPWORK_WEIGHTS", None)
 
 

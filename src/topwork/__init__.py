@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from topwork.workflow.evaluate import evaluate as evaluate
     from topwork.workflow.explain import Explained as Explained
     from topwork.workflow.explain import explain as explain
+    from topwork.workflow.export import Exported as Exported
+    from topwork.workflow.export import export as export
     from topwork.workflow.fetch import fetch as fetch
     from topwork.workflow.fit import Run as Run
     from topwork.workflow.fit import fit as fit
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Comparison": "topwork.workflow.compare",
     "Explained": "topwork.workflow.explain",
+    "Exported": "topwork.workflow.export",
     "ImageClassifier": "topwork.workflow.estimator",
     "LrSearch": "topwork.workflow.lr_find",
     "Recipe": "topwork.recipe",
@@ -45,6 +48,7 @@ _HOMES = {
     "compare": "topwork.workflow.compare",
     "evaluate": "topwork.workflow.evaluate",
     "explain": "topwork.workflow.explain",
+    "export": "topwork.workflow.export",
     "fetch": "topwork.workflow.fetch",
     "fit": "topwork.workflow.fit",
     "load_recipe": "topwork.recipe",
@@ -57,6 +61,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "Explained",
+    "Exported",
     "ImageClassifier",
     "LrSearch",
     "Recipe",
@@ -67,6 +72,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "export",
     "fetch",
     "fit",
     "load_recipe",

@@ -7,6 +7,7 @@
     ├── RecipeError         a choice that does not exist or does not fit
     ├── WeightsError        pretrained weights missing, damaged or of another network
     ├── BundleError         a model folder that must not be trusted
+    ├── ExportError         a model that cannot be written in another format
     ├── RunError            a run folder that is missing, foreign or unfinished
     ├── EngineError         the inference engine cannot do what was asked
     ├── ResourceError       not enough disk, memory or time
@@ -23,6 +24,7 @@ __all__ = [
     "DataError",
     "DecodeError",
     "EngineError",
+    "ExportError",
     "InputError",
     "RecipeError",
     "ResourceError",
@@ -83,6 +85,10 @@ class WeightsError(TopworkError):
 
 class BundleError(TopworkError):
     """A model folder is not a topwork bundle, or must not be trusted."""
+
+
+class ExportError(TopworkError):
+    """A model cannot be written in the format that was asked for."""
 
 
 class RunError(TopworkError):

@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "openvino", "cv2", "pandas", "jinja2")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "openvino",
+    "cv2",
+    "pandas",
+    "jinja2",
+    "keras",
+)
 
 HELP = """
 import topwork.cli.app as cli

@@ -12,6 +12,7 @@ from typing import Any
 DOORS = {
     "timm": {"topwork.models.backbone"},
     "openvino": {"topwork.models.engine", "topwork.exports.predictor"},
+    "keras": {"topwork.exports.to_keras"},
     "jinja2": {"topwork.reports.html"},
     "mlflow": {"topwork.tracking.mlflow"},
     "torch.utils.tensorboard": {"topwork.tracking.tensorboard"},

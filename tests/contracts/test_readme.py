@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ["README.md", "docs/getting-started.md", "docs/guides/explain.md"]
+PAGES = ["README.md", "docs/getting-started.md", "docs/guides/explain.md", "docs/guides/export.md"]
 README_LINES = 120
 
 

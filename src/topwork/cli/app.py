@@ -35,6 +35,7 @@ from topwork.cli import (
     demo,
     evaluate,
     explain,
+    export,
     fetch,
     fit,
     lr_find,
@@ -51,6 +52,7 @@ GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "Start here": (demo, fit, predict),
     "Your photos": (fetch, check, split),
     "Look closer": (compare, evaluate, explain, report, lr_find),
+    "Use it elsewhere": (export,),
     "This machine": (backbones, cache),
 }
 

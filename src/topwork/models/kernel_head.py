@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["KernelHead"]
+__all__ = ["TINY", "KernelHead"]
 
-_TINY = 1e-6
+TINY = 1e-6
+"""Below this a feature, and the length of a row, count as this."""
 
 
 class KernelHead(nn.Module):
@@ -50,8 +51,8 @@ class KernelHead(nn.Module):
     @staticmethod
     def directions(features: torch.Tensor) -> torch.Tensor:
         """Pooled features (N,D) -> signed square roots as rows of length 1, (N,D)."""
-        roots = features / (features.abs() + _TINY).sqrt()  # its slope at 0 is finite, unlike the root's own
-        directions: torch.Tensor = roots / roots.norm(dim=1, keepdim=True).clamp_min(_TINY)
+        roots = features / (features.abs() + TINY).sqrt()  # its slope at 0 is finite, unlike the root's own
+        directions: torch.Tensor = roots / roots.norm(dim=1, keepdim=True).clamp_min(TINY)
         return directions
 
     def likeness(self, z: torch.Tensor) -> torch.Tensor:
