@@ -229,7 +229,7 @@ def _cross_validated(numbers: _Floats, truth: _Ints, *, groups: Sequence[str], s
     chances = np.zeros((len(truth), int(truth.max()) + 1))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(numbers, truth, names):
-        model = ExtraTreesClassifier(_TREES, min_samples_leaf=3, random_state=seed, n_jobs=1)
+        model = ExtraTreesClassifier(_TREES, min_samples_leaf=3, random_state=seed, n_jobs=2)
         model.fit(numbers[train], truth[train])
         chances[np.ix_(test, model.classes_)] = model.predict_proba(numbers[test])
     return chances

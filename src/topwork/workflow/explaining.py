@@ -88,6 +88,7 @@ def explain_run(
     """
     from topwork.explanations.shortcuts import shortcut_findings
     from topwork.exports.bundle import read_bundle
+    from topwork.training.heap import heap_kept
 
     bundle = read_bundle(run.model_folder)
     manifest = Manifest.read_csv(run.manifest_file, root=root)
@@ -95,7 +96,8 @@ def explain_run(
     by_path = {row.path: row for row in manifest.rows}
     order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
     chosen, judged = _chosen(order), order[: depth.judged]
-    seen = _seen(bundle, [*chosen, *judged], root=root, progress=progress)
+    with heap_kept():
+        seen = _seen(bundle, [*chosen, *judged], root=root, progress=progress)
     found = replace(seen, photos=seen.photos[: len(chosen)])
     space = FeatureSpace(run, manifest=manifest, extractor=extractor, progress=progress)
     neighbours = space.neighbours([by_path[row.path] for row in chosen])
@@ -115,7 +117,9 @@ def explain_run(
     }
     photo_of = {photo.path: photo for photo in seen.photos}
     pairs = [(photo_of[root / row.path], row.label) for row in judged]
-    write_json(run.explanations_file, facts | _believable(bundle, pairs, depth=depth, progress=progress))
+    with heap_kept():
+        belief = _believable(bundle, pairs, depth=depth, progress=progress)
+    write_json(run.explanations_file, facts | belief)
     _draw(run, chosen, found=found)
     return shortcut_findings(probes, spots)
 
