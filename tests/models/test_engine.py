@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,3 +201,12 @@ def test_cosines_are_those_of_the_angles() -> None:
     b = 5 * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     np.testing.assert_allclose(cosines(a, b), np.cos(angles), atol=1e-6)
     assert cosines(np.zeros((1, 2), np.float32), a[:1]).tolist() == [0.0]
+
+
+def test_a_trunk_that_nobody_uses_is_let_go(stored: tuple[TrunkRequest, Path], tmp_path: Path) -> None:
+    request, folder = stored
+    trunk = opened(request, folder)
+    trunk(pictures(9))
+    gone = weakref.ref(trunk)
+    del trunk
+    assert gone() is None  # with all the memory of its compiled network

@@ -300,15 +300,11 @@ class _OpenVinoTrunk:
         count, self._batch = streams
         hints = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": count}
         self._queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", hints), count)
-        self._queue.set_callback(self._collect)
         self._pieces: dict[int, list[npt.NDArray[np.float32]]] = {}
+        self._queue.set_callback(_collector(self._pieces))
         self.precision: _Precision = precision
         self.version = f"openvino {ov.__version__}, graph {ENGINE_VERSION}"
         self.parity: float | None = None
-
-    def _collect(self, request: Any, start: int) -> None:
-        # The tensors are views of the request's memory, which the next picture overwrites.
-        self._pieces[start] = [np.array(request.get_output_tensor(i).data) for i in range(len(request.output_tensors))]
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> Outputs:
         self._pieces.clear()
@@ -320,6 +316,16 @@ class _OpenVinoTrunk:
 
     def _in_order(self) -> list[list[npt.NDArray[np.float32]]]:
         return [self._pieces[start] for start in sorted(self._pieces)]
+
+
+def _collector(pieces: dict[int, list[npt.NDArray[np.float32]]]) -> Callable[[Any, int], None]:
+    """What keeps the outputs of a request. It knows no trunk: a queue that did would keep its trunk alive for ever."""
+
+    def collect(request: Any, start: int) -> None:
+        # The tensors are views of the request's memory, which the next picture overwrites.
+        pieces[start] = [np.array(request.get_output_tensor(i).data) for i in range(len(request.output_tensors))]
+
+    return collect
 
 
 def _tuned(
