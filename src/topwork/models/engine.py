@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -201,9 +202,8 @@ def _open_openvino(
 
 
 def _precisions(choice: EngineChoice) -> list[_Precision]:
-    import openvino as ov
 
-    has_bf16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if choice.precision == "auto":
         return ["bf16", "f32"] if has_bf16 else ["f32"]
     return [choice.precision]
@@ -223,12 +223,11 @@ class _StoredGraph:
 
     def read(self) -> Any | None:
         """The stored graph, or None if there is none or it cannot be read."""
-        import openvino as ov
 
         if self._parities() is None:
             return None
         try:
-            return ov.Core().read_model(self._xml)
+            return _core().read_model(self._xml)
         except RuntimeError:
             return None  # damaged: it is made again
 
@@ -248,7 +247,7 @@ class _StoredGraph:
         ov.save_model(model, self._xml, compress_to_fp16=False)
         write_json(self._facts_path, {"parity": {}})
         # Rows of this process and of later ones, which read the file, must come from the same graph.
-        return ov.Core().read_model(self._xml)
+        return _core().read_model(self._xml)
 
     def parity(self, trunk: _OpenVinoTrunk, sample: npt.NDArray[np.uint8]) -> float:
         """Mean cosine with PyTorch float32: the stored one, or measured on the sample now."""
@@ -291,6 +290,14 @@ def _convert(backbone: Backbone, request: TrunkRequest) -> Any:
     return model
 
 
+@cache
+def _core() -> Any:
+    """One for the process: without any, OpenVINO unloads its CPU plugin, whose threads may still run in it."""
+    import openvino as ov
+
+    return ov.Core()
+
+
 class _OpenVinoTrunk:
     engine = "openvino"
 
@@ -299,7 +306,7 @@ class _OpenVinoTrunk:
 
         count, self._batch = streams
         hints = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": count}
-        self._queue = ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", hints), count)
+        self._queue = ov.AsyncInferQueue(_core().compile_model(model, "CPU", hints), count)
         self._pieces: dict[int, list[npt.NDArray[np.float32]]] = {}
         self._queue.set_callback(_collector(self._pieces))
         self.precision: _Precision = precision

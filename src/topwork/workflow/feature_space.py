@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from topwork.data.batches import Item
 from topwork.data.manifest import Manifest, Row
+from topwork.digest import file_sha256
 from topwork.progress import Progress
 from topwork.workflow.prepare import extractor_for, items_of, network_for
 from topwork.workflow.rundir import RunDir
@@ -42,20 +45,33 @@ class FeatureSpace:
         self._library: Any = None
 
     def neighbours(self, rows: Sequence[Row]) -> list[tuple[Neighbour, ...]] | None:
-        """The nearest training photos of each row."""
-        from topwork.explanations.neighbours import Library, nearest
-
+        """The nearest training photos of each row, copies left out."""
         if not self._extractor.features:
             return None
+        return self._nearest(items_of(self._manifest, rows), marks=[_marks(row) for row in rows])
+
+    def nearest_to(self, photos: Sequence[Path]) -> list[tuple[Neighbour, ...]]:
+        """The same of any photos; those of the run are known again by their bytes.
+
+        Args:
+            photos: readable files.
+        """
+        items = [Item(path=photo, sha256=file_sha256(photo)) for photo in photos]
+        known = {row.sha256: _marks(row) for row in self._manifest.rows}
+        return self._nearest(items, marks=[known.get(item.sha256, frozenset({item.sha256})) for item in items])
+
+    def _nearest(self, items: Sequence[Item], *, marks: Sequence[frozenset[str]]) -> list[tuple[Neighbour, ...]]:
+        from topwork.explanations.neighbours import Library, nearest
+
         if self._library is None:
             train = self._manifest.part("train")
             self._library = Library(
-                features=self._features(train),
+                features=self._features(items_of(self._manifest, train)),
                 paths=[row.path for row in train],
                 labels=[row.label for row in train],
                 marks=[_marks(row) for row in train],
             )
-        return nearest(self._library, self._features(rows), marks=[_marks(row) for row in rows], k=_NEIGHBOURS)
+        return nearest(self._library, self._features(items), marks=marks, k=_NEIGHBOURS)
 
     def confusers(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """The training photos that most often stand near these photos under another label."""
@@ -77,9 +93,8 @@ class FeatureSpace:
             return []
         copies = np.unique([row.group or row.sha256 for row in rows], return_inverse=True)[1]
         labels = np.array([classes.index(row.label) for row in rows], np.int64)
-        found = label_suspects(
-            self._features(rows), labels, groups=np.asarray(copies, np.int64), progress=self._progress
-        )
+        features = self._features(items_of(self._manifest, rows))
+        found = label_suspects(features, labels, groups=np.asarray(copies, np.int64), progress=self._progress)
         doubted = [each for each in found if each.suggested != each.label and each.p_label <= _DOUBTED]
         return [
             {
@@ -93,8 +108,7 @@ class FeatureSpace:
             for each in doubted[:_SUSPECTS]
         ]
 
-    def _features(self, rows: Sequence[Row]) -> Any:
-        items = items_of(self._manifest, rows)
+    def _features(self, items: Sequence[Item]) -> Any:
         pooled, _ = self._extractor.extract(items, augment=None, activations=False)
         return pooled.read([(item.sha256, 0) for item in items])
 

@@ -10,25 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from topwork.data.batches import Item
-from topwork.data.manifest import Manifest, Row
-from topwork.digest import file_sha256
+from topwork.data.manifest import Manifest
 from topwork.errors import RunError, TopworkError
 from topwork.progress import Progress
+from topwork.workflow.feature_space import FeatureSpace
 from topwork.workflow.prepare import Network, clean_items, extractor_for
 from topwork.workflow.rundir import RunDir
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from topwork.explanations.neighbours import Neighbour
-    from topwork.training.activations import Store
-    from topwork.training.extraction import Extractor
 
 __all__ = ["RunMemory"]
-
-_NEAREST = 5
 
 
 class RunMemory:
@@ -72,8 +64,6 @@ class RunMemory:
             return [()] * len(photos)
 
     def _nearest(self, photos: Sequence[Path]) -> list[tuple[Neighbour, ...]]:
-        from topwork.explanations.neighbours import Library, nearest
-
         recipe, root = self._run.recipe(), Path(self._run.provenance()["data"]["root"])
         manifest = Manifest.read_csv(self._run.manifest_file, root=root)
         extractor = extractor_for(recipe, Network(recipe.backbone, recipe.data), progress=self._progress)
@@ -84,23 +74,5 @@ class RunMemory:
                 f"`topwork explain {self._run.path}` computes them."
             )
             return [()] * len(photos)
-        train = manifest.part("train")
-        library = Library(
-            features=store.read([(row.sha256, 0) for row in train]),
-            paths=[row.path for row in train],
-            labels=[row.label for row in train],
-            marks=[_marks(row) for row in train],
-        )
-        items = [Item(path=photo, sha256=file_sha256(photo)) for photo in photos]
-        known = {row.sha256: _marks(row) for row in manifest.rows}
-        marks = [known.get(item.sha256, frozenset({item.sha256})) for item in items]
-        return nearest(library, _features(extractor, items), marks=marks, k=_NEAREST)
-
-
-def _features(extractor: Extractor, items: Sequence[Item]) -> npt.NDArray[np.float32]:
-    pooled: Store = extractor.extract(items, augment=None, activations=False)[0]
-    return pooled.read([(item.sha256, item.view) for item in items])
-
-
-def _marks(row: Row) -> frozenset[str]:
-    return frozenset(mark for mark in (row.sha256, f"group {row.group}" if row.group else "") if mark)
+        space = FeatureSpace(self._run, manifest=manifest, extractor=extractor, progress=self._progress)
+        return space.nearest_to(photos)
