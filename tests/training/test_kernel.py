@@ -131,5 +131,9 @@ def test_rare_classes_get_back_what_rarity_took(tmp_path: Path) -> None:
 )
 def test_what_a_kernel_cannot_do_is_refused(recipe: Recipe) -> None:
     with pytest.raises(RecipeError, match="kernel head") as raised:
-        check_kernel(recipe)
+        check_kernel(recipe, alone=True)
     assert "head.kind=linear" in raised.value.fix
+
+
+def test_dropout_may_act_on_the_linear_head_that_leads_to_a_kernel() -> None:
+    check_kernel(Recipe(head=HeadChoice(kind="kernel", dropout=0.1)), alone=False)

@@ -91,7 +91,7 @@ _TINY = ("--set", "backbone.name=test_efficientnet", "--set", "backbone.weights=
             ["hidden", "lbfgs"],
             id="hidden layers with lbfgs",
         ),
-        pytest.param(_with(*_TINY, "--set", "head.dropout=0.5"), ["kernel", "head.kind"], id="a kernel with dropout"),
+        pytest.param(_with(*_TINY, "--set", "head.dropout=0.5"), ["dropout", "lbfgs"], id="dropout with lbfgs"),
         pytest.param(_with("--backbone", "efficientnet_lite00"), ["efficientnet_lite0"], id="unknown backbone"),
         pytest.param(_with(*_TINY, "--set", "phase2.train=top-99 blocks"), ["99"], id="more blocks than there are"),
         pytest.param(_with(*_TINY, "--set", "backbone.weights=no.safetensors"), ["no.safetensors"], id="no weights"),

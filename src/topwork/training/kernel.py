@@ -94,16 +94,26 @@ def pose_kernel(landmarks: torch.Tensor, rows: _Rows, *, classes: int) -> Kernel
     return KernelProblem(head=head, gram=gram, cross=cross, between=head.likeness(head.landmarks).double())
 
 
-def check_kernel(recipe: Recipe) -> None:
+def check_kernel(recipe: Recipe, *, alone: bool) -> None:
     """Refuse what a kernel head cannot do, before any work.
 
+    Args:
+        recipe: with a kernel head.
+        alone: nothing below the head is trained, so that no linear head leads the way to the kernel.
+
     Raises:
-        RecipeError: if the head has hidden layers or dropout, or the loss is the focal one.
+        RecipeError: if the head has hidden layers, or dropout with no linear head to act on, or the loss is the focal
+            one.
     """
-    if recipe.head.hidden or recipe.head.dropout:
+    if alone and recipe.head.dropout:
         raise RecipeError(
-            "A kernel head must have no hidden layers and no dropout. This recipe gives it some.",
-            fix="add --set head.kind=linear --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
+            "A kernel head has no use for dropout unless layers below it are trained, led by a linear head.",
+            fix="leave head.dropout out, or add --set head.kind=linear --set phase1.optimizer=adamw.",
+        )
+    if recipe.head.hidden:
+        raise RecipeError(
+            "A kernel head must have no hidden layers. This recipe gives it some.",
+            fix="add --set head.kind=linear --set phase1.optimizer=adamw, or leave head.hidden out.",
         )
     if recipe.loss.imbalance == "focal":
         raise RecipeError(

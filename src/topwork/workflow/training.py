@@ -98,7 +98,7 @@ def train(
     recipe, network = experiment.recipe, experiment.network
     kernel = recipe.head.kind == "kernel"
     if kernel:
-        check_kernel(recipe)
+        check_kernel(recipe, alone=not network.plans)
     on_phase("phase 1")
     classifier = _with_head(experiment, on_epoch=on_epoch)
     forward: _Forward = classifier.head
