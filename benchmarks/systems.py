@@ -10,7 +10,7 @@ the training side. A fold that was measured with the same photos, recipe, code a
 
 A network whose weights are not on this machine runs its recipe in full on drawn flowers from random weights, and its
 row says so instead of a figure; its strategy is measured on MobileNetV2 and EfficientNet-Lite0. "Blocks or layers?" is
-answered by exact McNemar tests on the same photos.
+answered by the paired tests of `topwork compare`, on the same photos.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from topwork.digest import digest
 from topwork.errors import WeightsError
 from topwork.evaluation.evaluate import evaluate
 from topwork.evaluation.scores import Evaluation
-from topwork.measures.compare import mcnemar
+from topwork.measures.compare import LEVEL, PairedTest, holm, paired_test
 from topwork.measures.predictions import Predictions
 from topwork.models.backbone import locate
 from topwork.models.weights import find_weights
@@ -110,12 +110,23 @@ PAIRS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """A row's result: pooled predictions and their evaluation, or the seconds of a run that only shows that it runs."""
+    """A row's result, or only the seconds of a run that shows that it runs.
+
+    Args:
+        system: the row.
+        seconds: all folds together.
+        evaluation: of the pooled predictions.
+        right: path -> whether the model that never saw the photo named its class.
+        fold_of: path -> the fold that judged it, from 0.
+        group_of: path -> what belongs together.
+    """
 
     system: System
     seconds: float
-    predictions: Predictions | None = None
     evaluation: Evaluation | None = None
+    right: Mapping[str, bool] = field(default_factory=dict)
+    fold_of: Mapping[str, int] = field(default_factory=dict)
+    group_of: Mapping[str, str] = field(default_factory=dict)
 
     def row(self) -> list[str]:
         """Cells of the table."""
@@ -187,27 +198,38 @@ def pooled(system: System, measured: Sequence[dict[str, Any]]) -> Measured:
         ]
     )
     groups = [group for fold in measured for group in fold["groups"]]
-    evaluation = evaluate({"test": predictions}, seconds={}, groups={"test": groups})
-    seconds = sum(fold["seconds"] for fold in measured)
-    return Measured(system=system, seconds=seconds, predictions=predictions, evaluation=evaluation)
+    return Measured(
+        system=system,
+        seconds=sum(fold["seconds"] for fold in measured),
+        evaluation=evaluate({"test": predictions}, seconds={}, groups={"test": groups}),
+        right=dict(zip(predictions.paths, predictions.correct.tolist(), strict=True)),
+        fold_of={path: number for number, fold in enumerate(measured) for path in fold["paths"]},
+        group_of=dict(zip(predictions.paths, groups, strict=True)),
+    )
 
 
-def blocks_or_layers(measured: dict[str, Measured]) -> list[str]:
-    """A sentence for each pair that was measured on the same photos."""
+def blocks_or_layers(measured: Mapping[str, Measured]) -> list[str]:
+    """A sentence for each pair that was measured on the same photos; p values are Holm's, over all pairs."""
+    pairs = [pair for pair in PAIRS if all(name in measured and measured[name].right for name in pair)]
+    tests = [compared(*(measured[name] for name in pair)) for pair in pairs]
     sentences = []
-    for blocks, layers in PAIRS:
-        pair = [measured[name].predictions for name in (blocks, layers) if name in measured]
-        if len(pair) < 2 or pair[0] is None or pair[1] is None:
-            continue
-        right = [dict(zip(one.paths, one.correct.tolist(), strict=True)) for one in pair if one is not None]
-        only = [sum(a[path] and not b[path] for path in a) for a, b in (right, right[::-1])]
-        p = mcnemar(only[0], only[1])
-        verdict = "no difference beyond chance" if p >= 0.05 else f"{'blocks' if only[0] > only[1] else 'layers'}"
+    for (blocks, layers), test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
+        better = "no difference shown" if p > LEVEL else f"{'layers' if test.difference > 0 else 'blocks'} are better"
         sentences.append(
-            f"Blocks or layers? {blocks} against {layers}: {only[0]} photos right by blocks alone, {only[1]} by layers "
-            f"alone, exact McNemar p = {p:.3f}, n = {len(right[0])}: {verdict}."
+            f"Blocks or layers? {blocks} against {layers}: {test.only_first} photos right by blocks alone, "
+            f"{test.only_second} by layers alone, layers minus blocks {100 * test.difference:+.1f} points, exact "
+            f"McNemar p = {test.mcnemar:.3f}, with photos in groups and Holm's correction p = {p:.3f}, "
+            f"n = {len(measured[blocks].right)}: {better}. One seed each, so seed noise is not in it."
         )
     return sentences
+
+
+def compared(first: Measured, second: Measured) -> PairedTest:
+    """The paired test of `topwork compare`, on photos that both judged."""
+    paths = sorted(first.right)
+    flags = [np.array([[one.right[path] for path in paths]]) for one in (first, second)]
+    folds_of = np.array([first.fold_of[path] for path in paths])
+    return paired_test(*flags, folds=folds_of, groups=[first.group_of[path] for path in paths])
 
 
 def options() -> argparse.Namespace:

@@ -91,6 +91,8 @@ def test_plans_print_what_they_do() -> None:
     assert (
         text["top-10 layers"] == "freeze 34 of 44 layers, train 10 (from blocks.4.0.se.conv_reduce; cut above blocks.3)"
     )
+    assert str(plan_freeze("top-1 block", LAYERS)) == str(plan_freeze("top-1 blocks", LAYERS))
+    assert str(plan_freeze("top-3 layer", LAYERS)) == str(plan_freeze("top-3 layers", LAYERS))
     assert text["all"] == "train all 7 blocks (stem..conv_head)"
     apart = plan_freeze(["blocks.1", "conv_head"], LAYERS, batchnorm="update")
     assert str(apart).startswith(

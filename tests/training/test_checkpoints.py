@@ -35,6 +35,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+class AsPicture(nn.Module):
+    """Points (N,4) -> (N,3,2,2), channels last, as the loop's networks have them."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return points.view(-1, 1, 2, 2).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
 class Killed(BaseException):
     """The process ends here."""
 
@@ -60,7 +67,15 @@ class Feed:
 
 def make_task(kill: tuple[int, int] | None = None) -> Task:
     torch.manual_seed(1)
-    layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, 3))
+    layers = nn.Sequential(
+        AsPicture(),
+        nn.Conv2d(3, 5, 2, padding=1),  # its weights lie in another order in memory than their shape says
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(45, 3),
+    ).to(memory_format=torch.channels_last)
     feed = Feed(kill)
 
     def validate() -> Predictions:
@@ -72,7 +87,7 @@ def make_task(kill: tuple[int, int] | None = None) -> Task:
         forward=layers,
         module=layers,
         train_mode=layers.train,
-        depths=[list(layers[4].parameters()), [*layers[0].parameters(), *layers[1].parameters()]],
+        depths=[list(layers[6].parameters()), [*layers[1].parameters(), *layers[2].parameters()]],
         feed=feed,
         loss=make_loss(LossChoice(), np.array([1, 1, 1])),
         validate=validate,

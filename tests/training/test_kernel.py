@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_rare_classes_get_back_what_rarity_took(tmp_path: Path) -> None:
     head, _ = solved(parts, views, Recipe(loss=LossChoice(imbalance="logit-adjust")))
     rarest = int(parts.counts.argmin())
     assert int(head.logits.bias.argmax()) == rarest
+
+
+@pytest.mark.parametrize("imbalance", ["weights", "logit-adjust"])
+def test_a_class_without_training_photos_is_not_the_answer_to_everything(tmp_path: Path, imbalance: str) -> None:
+    parts, views = parts_and_views(tmp_path)
+    more = dataclasses.replace(parts, classes=("a", "b", "c", "d"))
+    head, _ = solved(more, views, Recipe(loss=LossChoice(imbalance=imbalance)))
+    found = predict_rows(head, views, part=more.test, classes=more.classes)
+    assert np.isfinite(found.logits).all()
+    assert found.correct.mean() > 0.8
 
 
 @pytest.mark.parametrize(

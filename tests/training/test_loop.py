@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from topwork.measures.predictions import Predictions
 from topwork.recipe import LossChoice, Phase, StopChoice
-from topwork.training.course import Better
+from topwork.training.course import Better, Course
 from topwork.training.history import EpochRecord
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import make_loss
@@ -186,6 +187,21 @@ def test_what_is_judged_and_kept_is_the_moving_average() -> None:
     for found, expected, raw in zip(task.module.parameters(), average, live, strict=True):
         torch.testing.assert_close(found.detach().double(), expected, rtol=1e-5, atol=1e-6)
         assert float((found.detach() - raw).abs().max()) > 1e-3
+
+
+def test_running_statistics_are_averaged_with_the_weights_they_belong_to() -> None:
+    norm = nn.BatchNorm1d(2)
+    module = nn.Sequential(norm, nn.Linear(2, 3))
+    depths = [list(module[1].parameters()), list(norm.parameters())]
+    task = replace(make_task(), forward=module, module=module, train_mode=module.train, depths=depths)
+    course = Course(task, PHASE.model_copy(update={"ema": 0.99}), number=1, stop=PATIENT)
+    assert norm.running_mean is not None
+    norm.running_mean.fill_(1.0)
+    course.end_step()
+    with course.averaged():
+        # from 0, of which the first step keeps (1 + 1) / (10 + 1)
+        torch.testing.assert_close(norm.running_mean, torch.full((2,), 1 - 2 / 11))
+    assert norm.running_mean.tolist() == [1.0, 1.0]
 
 
 def test_the_first_epoch_is_kept_even_where_it_is_worse_than_the_start() -> None:

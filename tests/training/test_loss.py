@@ -68,6 +68,17 @@ def test_equal_classes_need_no_correction_and_extreme_logits_stay_finite(imbalan
     assert bool(torch.isfinite(extreme.grad).all())
 
 
+@pytest.mark.parametrize("imbalance", ["none", "weights", "focal", "logit-adjust"])
+def test_a_class_without_photos_does_no_harm(imbalance: str) -> None:
+    """A split that came with the data, or a fold, may leave a class without a training photo."""
+    logits = torch.zeros(4, 3, requires_grad=True)
+    value = make_loss(LossChoice(imbalance=imbalance), np.array([5, 5, 0]))(logits, torch.eye(3)[[0, 1, 0, 1]])
+    value.backward()
+    assert bool(torch.isfinite(value))
+    assert logits.grad is not None
+    assert bool(torch.isfinite(logits.grad).all())
+
+
 @pytest.mark.parametrize("imbalance", ["none", "weights", "logit-adjust"])
 def test_the_loss_is_linear_in_its_targets(imbalance: str) -> None:
     """What mixing relies on: rows of one class mixed with rows of one other class."""

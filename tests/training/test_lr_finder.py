@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import pickle
@@ -140,6 +141,28 @@ def test_blocks_below_the_head_are_tried_at_their_share() -> None:
     by_share = range_test(make_task(), nearly, number=1, test=short).losses
     assert by_share == pytest.approx(range_test(frozen, plain, number=1, test=short).losses, rel=1e-5)
     assert by_share != pytest.approx(range_test(make_task(), plain, number=1, test=short).losses, rel=1e-5)
+
+
+def test_what_a_gradual_plan_opens_later_is_not_tried() -> None:
+    task = make_task()
+    below = task.depths[1]
+    before = [parameter.detach().clone() for parameter in below]
+
+    def begin(epoch: int) -> None:
+        for parameter in below:
+            parameter.requires_grad_(epoch > 1)
+
+    seen: list[bool] = []
+
+    def watched(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(any(parameter.requires_grad for parameter in below))
+        return task.loss(logits, targets)
+
+    range_test(dataclasses.replace(task, begin=begin, loss=watched), PHASE, number=2, test=RangeTest(steps=20))
+    assert seen
+    assert not any(seen)
+    assert all(parameter.requires_grad for parameter in below)
+    assert all(torch.equal(now, then) for now, then in zip(below, before, strict=True))
 
 
 def test_steepest_and_valley_on_curves_drawn_by_hand() -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import topwork
+from topwork.data.manifest import Manifest
 from topwork.data.scan import scan
 from topwork.data.split import folds
 from topwork.errors import RecipeError
 from topwork.measures.predictions import read_predictions_csv
-from topwork.recipe import load_recipe
-from topwork.workflow.fit import fit_manifest
+from topwork.recipe import Recipe, load_recipe
+from topwork.workflow.fit import Outcome, fit_manifest
 from topwork.workflow.rundir import RunDir
 
 TWO_WAY = ("data.split=80/20/0", "data.folds=2", "phase2.epochs=3", "data.views=fixed:1")
@@ -39,6 +41,35 @@ def test_every_photo_is_judged_once_by_a_model_that_did_not_see_it(
     ours = judged.predicted[[place[path] for path in again.paths]]
     assert sorted(again.paths) == sorted(held_out)
     assert ours.tolist() == again.predicted.tolist()
+
+
+def test_folds_that_are_done_survive_a_kill(
+    run: topwork.Run,
+    drawn_photos: Path,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    lines: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, trained = [*tiny, *TWO_WAY], []
+
+    def watched(recipe: Recipe, manifest: Manifest, **given: Any) -> Outcome:
+        if manifest.part("test"):
+            trained.append(manifest)
+            if len(trained) == 2:
+                raise KeyboardInterrupt
+        return fit_manifest(recipe, manifest, **given)
+
+    monkeypatch.setattr("topwork.workflow.fit.fit_manifest", watched)
+    with pytest.raises(KeyboardInterrupt):
+        topwork.fit(drawn_photos, to=tmp_path / "run", settings=settings)
+    again = topwork.fit(drawn_photos, to=tmp_path / "run", settings=settings, resume=True, progress=lines)
+    assert [[row.path for row in manifest.part("test")] for manifest in trained[1:]] == [
+        [row.path for row in trained[1].part("test")]
+    ] * 2  # the second fold, killed and done; never the first again
+    texts = [RunDir(path).predictions_file.read_text(encoding="utf-8") for path in (run.path, again.path)]
+    assert texts[0] == texts[1]
+    assert not any("more minutes" in line for line in lines.said)
 
 
 def test_the_headline_is_cross_validated_and_validation_is_labelled(run: topwork.Run) -> None:

@@ -92,6 +92,12 @@ _TINY = ("--set", "backbone.name=test_efficientnet", "--set", "backbone.weights=
             id="hidden layers with lbfgs",
         ),
         pytest.param(_with(*_TINY, "--set", "head.dropout=0.5"), ["dropout", "lbfgs"], id="dropout with lbfgs"),
+        pytest.param(
+            _with(*_TINY, "--set", "phase1.train=all"), ["phase1.optimizer=adamw", "lbfgs"], id="blocks with lbfgs"
+        ),
+        pytest.param(
+            _with(*_TINY, "--set", "phase2.train=top-1 layers"), ["top-1 layers", "--layers"], id="nothing to train"
+        ),
         pytest.param(_with("--backbone", "efficientnet_lite00"), ["efficientnet_lite0"], id="unknown backbone"),
         pytest.param(_with(*_TINY, "--set", "phase2.train=top-99 blocks"), ["99"], id="more blocks than there are"),
         pytest.param(_with(*_TINY, "--set", "backbone.weights=no.safetensors"), ["no.safetensors"], id="no weights"),

@@ -18,7 +18,9 @@ def register(app: typer.Typer, group: str) -> None:
 
 def _fit(
     data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, or a data set's name.")],
-    recipe: Annotated[str, typer.Option(help="Name or TOML file of the choices: default, probe, ...")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="default, kernel, probe, a known system (flowers-mobilenetv2-160, ...) or a TOML file.")
+    ] = "default",
     backbone: Annotated[str | None, typer.Option(help="Another network; `topwork backbones` lists them.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one choice; may be repeated.")

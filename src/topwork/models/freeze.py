@@ -82,7 +82,7 @@ class FreezePlan:
         if self.every:
             opening = ", ".join(f"{name} from epoch {1 + n * self.every}" for n, name in enumerate(reversed(trained)))
             text = f"freeze {len(frozen)} of {len(self.blocks)} blocks, train {opening}"
-        elif re.fullmatch(r"top-\d+ layers", self.train):
+        elif re.fullmatch(r"top-\d+ layers?", self.train):
             count = self.layers - len(self.trainable)
             below = f"cut above {self.blocks[self.cut - 1]}" if self.cut else "no cut"
             first = self.trainable[0].name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from topwork.measures.stability import Stability
 from topwork.reports.inputs import ReportInputs
 from topwork.reports.wording import bounds, count, number
 
@@ -16,7 +17,10 @@ _GAPS = {"train_minus_test": "test", "train_minus_val": "validation"}
 def imbalance_in_words(provenance: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """A (topic, sentence) pair where a comparison decided what is done about unequal classes, else nothing."""
     found = provenance.get("imbalance")
-    return (("Unequal classes", f"{str(found['why']).partition(': ')[2].capitalize()}."),) if found else ()
+    if not found:
+        return ()
+    text = str(found["why"]).partition(": ")[2]
+    return (("Unequal classes", f"{text[:1].upper()}{text[1:]}."),)
 
 
 def training_in_words(inputs: ReportInputs) -> tuple[str, ...]:
@@ -33,7 +37,7 @@ def training_in_words(inputs: ReportInputs) -> tuple[str, ...]:
 def _steadiness(phase: str, found: Mapping[str, Any]) -> str:
     spread, rise = found["spread"], float(found["largest_rise"])
     changes = int(spread["n"])
-    verdict = "unsteady" if rise > 0.2 * float(found["lowest"]) else "steady"
+    verdict = "unsteady" if Stability.from_json(found).unsteady else "steady"
     rises = f"it rose {count(int(found['rises']), 'time')}, at most by {number(rise)}" if rise else "it never rose"
     return (
         f"{phase.capitalize()} was {verdict}: from epoch to epoch the validation loss changed with a deviation of "

@@ -33,7 +33,7 @@ SECONDS = 30.0
 """A long epoch is saved on the way, at the first step that ends so many seconds after the last checkpoint."""
 
 _CARD = "checkpoint.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Checkpoints:

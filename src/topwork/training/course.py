@@ -137,7 +137,7 @@ class Course:
         self._stop = stop
         self.optimizer = make_optimizer(phase, parameter_groups(phase, task.depths))
         self.timeline = Timeline(phase, steps=task.feed.steps)
-        self._average = MovingAverage(task.trainable(), phase.ema) if phase.ema > 0 else None
+        self._average = MovingAverage(task.averaged(), phase.ema) if phase.ema > 0 else None
         self._better = Better(stop)
         self._kept, self._kept_epoch = snapshot(task.module), 0
         self.last: Weights | None = None
@@ -246,8 +246,11 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: Weights) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]  # numbered as in its state
     entries: dict[int, Weights] = {}
     for name, value in _with_prefix("optimizer", state).items():
         number, _, key = name.partition("/")
-        entries.setdefault(int(number), {})[key] = value.clone()
+        # A fused optimizer walks through memory: a moment must lie there as its weight does, channels last for one.
+        like = parameters[int(number)] if value.dim() else value
+        entries.setdefault(int(number), {})[key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})

@@ -37,7 +37,7 @@ class EpochRecord:
         seconds: wall time.
         train: on the views that were trained on, while the weights moved; its loss is the training loss.
         val: on the clean view after the epoch; its loss is the NLL.
-        kept: whether this is the best epoch of its phase so far.
+        kept: whether this is the best epoch of its phase so far, also where the recipe keeps the last one.
         note: what is special about it, may be empty.
     """
 

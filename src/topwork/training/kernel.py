@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from topwork.training.activations import Store, StoreKey
 from topwork.training.feeds import read_rows
 from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, Score, score
+from topwork.training.loss import class_weights, logit_shift
 from topwork.training.phases import Labelled, Parts, Views, predict_rows
 
 if TYPE_CHECKING:
@@ -142,8 +144,7 @@ def train_kernel(
     problem = _posed(recipe, views, parts=parts)
     head = problem.head
     if recipe.loss.imbalance == "logit-adjust":  # rare classes get what their rarity took: Menon et al. (2021)
-        prior = torch.from_numpy(parts.counts / parts.counts.sum())
-        head.logits.bias.data.copy_(-(prior * len(prior)).log())
+        head.logits.bias.data.copy_(-torch.from_numpy(logit_shift(parts.counts)) - math.log(len(parts.classes)))
     strengths = KERNEL_PATH if recipe.phase1.weight_decay is None else (recipe.phase1.weight_decay,)
     lowest, best = np.inf, head.logits.weight.detach().clone()
     for number, strength in enumerate(strengths, start=1):
@@ -176,7 +177,7 @@ def _posed(recipe: Recipe, views: Views, *, parts: Parts) -> KernelProblem:
     train, mapped = parts.train, views.clean.mapped()
     weights = np.ones(len(train))
     if recipe.loss.imbalance in ("weights", "sampler"):
-        weights = (len(train) / (len(parts.classes) * parts.counts))[train.labels]
+        weights = class_weights(parts.counts)[train.labels]
     photos = np.arange(len(train))
     if len(train) > recipe.head.landmarks:
         random = np.random.default_rng(seed_from("landmarks", recipe.data.seed))

@@ -32,12 +32,11 @@ def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
 
     Args:
         choice: the recipe's loss section.
-        class_counts: (K,) training photos of each class, >= 1.
+        class_counts: (K,) training photos of each class, >= 0.
     """
-    known = choice.imbalance == "weights"
-    weights = torch.tensor(class_weights(class_counts) if known else np.ones(len(class_counts)), dtype=torch.float32)
-    known = choice.imbalance == "logit-adjust"
-    shift = torch.tensor(logit_shift(class_counts) if known else np.zeros(len(class_counts)), dtype=torch.float32)
+    weighted, shifted, k = choice.imbalance == "weights", choice.imbalance == "logit-adjust", len(class_counts)
+    weights = torch.tensor(class_weights(class_counts) if weighted else np.ones(k), dtype=torch.float32)
+    shift = torch.tensor(logit_shift(class_counts) if shifted else np.zeros(k), dtype=torch.float32)
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         smoothed = targets * (1 - choice.label_smoothing) + choice.label_smoothing / targets.shape[1]
@@ -52,13 +51,13 @@ def make_loss(choice: LossChoice, class_counts: npt.NDArray[np.int64]) -> Loss:
 
 
 def class_weights(class_counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """N / (K n_k) of each class (K,), whose mean over the photos is 1; counts >= 1."""
-    return np.asarray(class_counts.sum() / (len(class_counts) * class_counts), dtype=np.float64)
+    """N / (K n_k) of each class (K,), whose mean over photos is 1; a class without photos counts as if it had one."""
+    return np.asarray(class_counts.sum() / (len(class_counts) * np.maximum(class_counts, 1)), dtype=np.float64)
 
 
 def logit_shift(class_counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Log of each class's share (K,); counts >= 1."""
-    return np.asarray(np.log(class_counts / class_counts.sum()), dtype=np.float64)
+    """Log of each class's share (K,); a class without photos counts as if it had one."""
+    return np.asarray(np.log(np.maximum(class_counts, 1) / class_counts.sum()), dtype=np.float64)
 
 
 def sampling_weights(choice: LossChoice, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:

@@ -182,6 +182,8 @@ def _run(task: Task, phase: Phase, *, test: RangeTest, progress: Progress) -> tu
     optimizer = make_optimizer(phase, parameter_groups(phase, task.depths))
     chance = np.random.default_rng(seed_from("lr finder", task.seed))
     torch.manual_seed(seed_from("lr finder", task.seed))
+    if task.begin is not None:
+        task.begin(1)  # a gradual plan opens no more than the top block then
     task.train_mode()
     progress.step("learning rates", 0, test.steps)
     rates: list[float] = []
@@ -225,6 +227,7 @@ def _untouched(task: Task) -> Iterator[None]:
     module = task.module
     tensors = {name: value.detach().clone() for name, value in module.state_dict(keep_vars=True).items()}
     gradients = {name: p.grad for name, p in module.named_parameters()}
+    learning = {name: p.requires_grad for name, p in module.named_parameters()}
     modes = {name: part.training for name, part in module.named_modules()}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     for p in module.parameters():
@@ -234,6 +237,7 @@ def _untouched(task: Task) -> Iterator[None]:
     finally:
         module.load_state_dict(tensors)
         for name, p in module.named_parameters():
+            p.requires_grad_(learning[name])
             p.grad = gradients[name]
         for name, part in module.named_modules():
             part.training = modes[name]

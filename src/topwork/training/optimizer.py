@@ -47,17 +47,17 @@ def make_optimizer(phase: Phase, groups: list[dict[str, Any]]) -> torch.optim.Op
         return torch.optim.AdamW(groups, lr=phase.lr, fused=True)
     raise RecipeError(
         "The optimizer 'lbfgs' solves a linear head on cached features; it cannot train layers below it.",
-        fix='set phase2.optimizer = "adamw".',
+        fix="set the phase's optimizer to sgd, adam or adamw.",
     )
 
 
 class MovingAverage:
-    """Exponential moving average of trainable weights, with the bias of the first steps taken out.
+    """Exponential moving average of weights and running statistics, which begins at those of the start.
 
-    The decay at step t is min(decay, (1 + t) / (10 + t)), so that early averages follow quickly.
+    The decay at step t is min(decay, (1 + t) / (10 + t)), so that the average leaves the start quickly.
 
     Args:
-        parameters: name -> what is averaged.
+        live: name -> what is averaged.
         decay: the largest share that a step keeps of the average, in (0, 1).
 
     Attributes:
@@ -65,11 +65,11 @@ class MovingAverage:
         steps: taken in so far.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
-        self._live = parameters
+    def __init__(self, live: Mapping[str, torch.Tensor], decay: float) -> None:
+        self._live = live
         self._decay = decay
         self.steps = 0
-        self.average = {name: p.detach().clone() for name, p in parameters.items()}
+        self.average = {name: p.detach().clone() for name, p in live.items()}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -97,6 +97,6 @@ class MovingAverage:
 
 
 @torch.no_grad()
-def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, nn.Parameter]) -> None:
+def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> None:
     for name, p in target.items():
         p.copy_(source[name])

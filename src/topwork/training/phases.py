@@ -35,10 +35,10 @@ __all__ = [
     "Labelled",
     "Parts",
     "Views",
-    "bf16_pays",
     "head_task",
     "new_head",
     "predict_rows",
+    "seconds_of_a_pass",
     "solve_path",
     "top_task",
     "train_head",
@@ -361,7 +361,7 @@ def top_task(
     )
 
 
-def bf16_pays(task: Task, inputs: torch.Tensor, *, bf16: bool) -> float:
+def seconds_of_a_pass(task: Task, inputs: torch.Tensor, *, bf16: bool) -> float:
     """Seconds of a forward and backward pass over inputs (B,...), in one of the two precisions.
 
     The fastest of several: what else the machine does can only add to it.

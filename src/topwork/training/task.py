@@ -53,6 +53,11 @@ class Task:
         """Name -> parameter, of those that learn."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
+    def averaged(self) -> Mapping[str, torch.Tensor]:
+        """What a moving average follows: parameters that learn, and running statistics, which belong to them."""
+        statistics = {name: value for name, value in self.module.named_buffers() if value.is_floating_point()}
+        return {**self.trainable(), **statistics}
+
 
 def snapshot(module: nn.Module) -> Weights:
     """Copies of all that training can change: parameters that learn, and buffers such as running statistics."""

@@ -65,7 +65,7 @@ def candidates_of(recipe: Recipe, network: Network, *, progress: Progress) -> li
     found = []
     for train, depth in _choices(recipe) if network.plan is not None else []:
         phase = recipe.phase2.model_copy(update={"train": train})
-        found.append((recipe.model_copy(update={"phase2": phase}), plan_of(network, phase), depth))
+        found.append((recipe.model_copy(update={"phase2": phase}), plan_of(network, phase, number=2), depth))
     head_only = recipe.phase2.model_copy(update={"epochs": 0})
     found.append((recipe.model_copy(update={"phase2": head_only}), None, 0))
     candidates = []

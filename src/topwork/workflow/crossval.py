@@ -16,8 +16,13 @@ __all__ = ["cross_validated"]
 
 
 def cross_validated(
-    recipe: Recipe, found: Scan, *, judge: Callable[[Manifest], Predictions], seconds: float | None, progress: Progress
-) -> Predictions | None:
+    recipe: Recipe,
+    found: Scan,
+    *,
+    judge: Callable[[int, Manifest], Predictions],
+    seconds: float | None,
+    progress: Progress,
+) -> Predictions:
     """Train `data.folds` times and pool what each model says about the fold that it never saw.
 
     Photos that belong together stay in one fold. The rest of a fold is divided into training and validation photos in
@@ -26,30 +31,28 @@ def cross_validated(
     Args:
         recipe: the choices.
         found: the photos.
-        judge: trains on a fold, and predicts the fold's test part.
-        seconds: that one training took, for the forecast; None where a time budget leaves no room for more.
+        judge: trains on a fold, given its number from 1 too, and predicts the fold's test part.
+        seconds: that one training took, for the forecast; None where nobody knows.
         progress: told what it costs and how far it is.
 
     Returns:
-        Predictions for every photo, each model at its own temperature; None where there is no room.
+        Predictions for every photo, each model at its own temperature.
 
     Raises:
         DataError: if there are fewer groups of photos than folds.
     """
-    if seconds is None:
-        progress.say("There is no test part, and the minutes leave no room for cross-validation: read with care.")
-        return None
     k = recipe.data.folds
     train, val, _ = split_shares(recipe.data.split)
+    forecast = "" if seconds is None else f": about {k * seconds / 60:.1f} more minutes"
     progress.say(
-        f"There is no test part, so the headline comes from {k}-fold cross-validation: about {k * seconds / 60:.1f} "
-        "more minutes; data.folds=0 leaves it out."
+        f"There is no test part, so the headline comes from {k}-fold cross-validation{forecast}; data.folds=0 leaves "
+        "it out."
     )
     parts = []
     manifests = folds(found, k=k, seed=recipe.data.seed, val_share=val / (train + val))
     for number, manifest in enumerate(manifests, start=1):
         started = time.perf_counter()
-        judged = judge(manifest)
+        judged = judge(number, manifest)
         parts.append(judged)
         progress.step("cross-validation", number, k)
         progress.say(

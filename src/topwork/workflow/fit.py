@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from topwork.data.scan import Scan, scan
 from topwork.data.split import split
 from topwork.evaluation.evaluate import Evaluation, evaluate
 from topwork.evaluation.report_text import classification_report
-from topwork.measures.predictions import Predictions, predictions_csv
+from topwork.measures.predictions import Predictions, predictions_csv, read_predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
 from topwork.reports.inputs import judged_part
@@ -34,6 +33,7 @@ from topwork.workflow.prepare import Network, activation_views, extractor_for, i
 from topwork.workflow.provenance import command_line
 from topwork.workflow.report import write_report
 from topwork.workflow.rundir import RunDir, draft_of, draft_run, next_run_name
+from topwork.workflow.stopwatch import Stopwatch
 from topwork.workflow.training import Experiment, train
 
 if TYPE_CHECKING:
@@ -76,29 +76,6 @@ class Run:
         return RunDir(self.path).model_folder
 
 
-@dataclass
-class _Stopwatch:
-    """Wall seconds by stage, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _started: float = field(default_factory=time.perf_counter)
-    _stage: str | None = None
-    _since: float = 0.0
-
-    def stage(self, name: str | None) -> None:
-        """End the running stage and begin another."""
-        moment = time.perf_counter()
-        if self._stage is not None:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + moment - self._since
-        self._stage, self._since = name, moment
-
-    def finished(self) -> dict[str, float]:
-        """Seconds of every stage, rounded, and `total`."""
-        self.stage(None)
-        total = time.perf_counter() - self._started
-        return {name: round(value, 3) for name, value in (self.seconds | {"total": total}).items()}
-
-
 def fit(
     data: str | Path,
     *,
@@ -129,7 +106,7 @@ def fit(
         TopworkError: if the data, the recipe, the weights, the machine or the minutes do not allow it. Nothing is left
             behind, unless training had begun: then `resume` continues it.
     """
-    watch, trackers = _Stopwatch(), Trackers.named(track, progress=progress)
+    watch, trackers = Stopwatch(), Trackers.named(track, progress=progress)
     if resume and to is not None and (finished := _finished(Path(to), progress)):
         return finished
     budget = None if minutes is None else Budget(minutes=minutes)
@@ -145,10 +122,9 @@ def fit(
         outcome = fit_manifest(chosen, manifest, watch=watch, journal=journal, budget=budget, progress=progress)
         run.write_recipe(outcome.recipe)  # a budget may have changed it
         if "test" not in outcome.trained.predictions and chosen.data.folds:
-            seconds = None if budget else sum(watch.seconds.values())
+            seconds = None if "resumed" in journal.facts else sum(watch.seconds.values())
             watch.stage("cross-validation")
-            said = cross_validated(chosen, found, judge=_judge(chosen), seconds=seconds, progress=progress)
-            outcome = replace(outcome, folds=said)
+            outcome = _with_folds(outcome, found, run=run, seconds=seconds, progress=progress)
         watch.stage("evaluate")
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds={})
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation, note=_note(outcome)))
@@ -187,7 +163,7 @@ def fit_manifest(
         budget: time that is left; None takes what the recipe takes.
         progress: told how far it is.
     """
-    watch, journal, paced = watch or _Stopwatch(), journal or Journal(), None
+    watch, journal, paced = watch or Stopwatch(), journal or Journal(), None
     recipe = journal.planned or recipe
     if budget is None or journal.planned is not None:
         watch.stage("network")
@@ -201,9 +177,13 @@ def fit_manifest(
     for number, plan in network.plans.items():
         progress.say(f"Phase {number}: {plan}.")
     experiment = experiment_for(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
+    if not len(experiment.parts.val):
+        progress.say("There is no validation part: epochs are compared on training photos, which favours overfitting.")
     experiment, weighed = weighed_experiment(replace(experiment, checkpoints=journal.checkpoints), progress=progress)
     journal.follow(paced.recipe if paced else recipe)
-    trained = train(experiment, on_epoch=_epoch_log(recipe, journal, progress=progress), on_phase=watch.stage)
+    judged = "validation" if len(experiment.parts.val) else "training"
+    on_epoch = _epoch_log(recipe, journal, judged=judged, progress=progress)
+    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
     return Outcome(
         recipe=paced.recipe if paced else recipe,
         trained=trained,
@@ -278,8 +258,15 @@ def _paced(recipe: Recipe, manifest: Manifest, *, watch: Any, budget: Budget, pr
     return paced
 
 
-def _epoch_log(recipe: Recipe, journal: Journal, *, progress: Progress) -> Callable[[EpochRecord], None]:
-    """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user."""
+def _epoch_log(recipe: Recipe, journal: Journal, *, judged: str, progress: Progress) -> Callable[[EpochRecord], None]:
+    """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user.
+
+    Args:
+        recipe: the choices.
+        journal: gets the record.
+        judged: the photos that epochs are compared on, `validation` or `training`.
+        progress: gets the line.
+    """
     most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
 
     def on_epoch(record: EpochRecord) -> None:
@@ -288,8 +275,8 @@ def _epoch_log(recipe: Recipe, journal: Journal, *, progress: Progress) -> Calla
             progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
         stage = "kernel head" if record.phase == KERNEL_PHASE else f"phase {record.phase}"
         progress.say(
-            f"{stage}, {record.note or f'epoch {record.epoch}'}: loss {record.train.loss:.3f}, "
-            f"validation accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{' *' if record.kept else ''}"
+            f"{stage}, {record.note or f'epoch {record.epoch}'}: training loss {record.train.loss:.3f}, {judged} "
+            f"accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{', best so far' if record.kept else ''}"
         )
 
     return on_epoch
@@ -331,8 +318,28 @@ def _audit(run: RunDir, found: Scan, *, manifest: Manifest, progress: Progress) 
     )
 
 
-def _judge(recipe: Recipe) -> Callable[[Manifest], Predictions]:
-    return lambda manifest: fit_manifest(recipe, manifest).predictions["test"]
+def _with_folds(outcome: Outcome, found: Scan, *, run: RunDir, seconds: float | None, progress: Progress) -> Outcome:
+    """The outcome with what cross-validation says, unless a time budget leaves no room for it."""
+    if outcome.paced is not None:
+        progress.say("There is no test part, and the minutes leave no room for cross-validation: read with care.")
+        return outcome
+    judge = _judge(outcome.recipe, run)
+    said = cross_validated(outcome.recipe, found, judge=judge, seconds=seconds, progress=progress)
+    return replace(outcome, folds=said)
+
+
+def _judge(recipe: Recipe, run: RunDir) -> Callable[[int, Manifest], Predictions]:
+    """Trains on a fold and keeps what is said about its test part, which a continued run reads back."""
+
+    def judge(number: int, manifest: Manifest) -> Predictions:
+        file = run.fold_file(number)
+        if not file.exists():  # the journal has seen to it that recipe and photos are those of the killed run
+            said = fit_manifest(recipe, manifest).predictions["test"]
+            file.parent.mkdir(exist_ok=True)
+            write_text(file, predictions_csv({"test": said}))
+        return read_predictions_csv(file.read_bytes().decode("utf-8", errors="surrogateescape"))["test"]
+
+    return judge
 
 
 def _note(outcome: Outcome) -> str:

@@ -105,8 +105,8 @@ def network_for(recipe: Recipe) -> Network:
         RecipeError: if a plan does not fit the network, or no phase trains anything.
     """
     network = Network(recipe.backbone, recipe.data)
-    network.first_plan = plan_of(network, recipe.phase1)
-    network.plan = plan_of(network, recipe.phase2)
+    network.first_plan = plan_of(network, recipe.phase1, number=1)
+    network.plan = plan_of(network, recipe.phase2, number=2)
     network.features = network.first_plan is None and recipe.phase1.epochs > 0 and recipe.phase1.train != "none"
     if not network.features and not network.plans:
         raise RecipeError(
@@ -116,10 +116,20 @@ def network_for(recipe: Recipe) -> Network:
     return network
 
 
-def plan_of(network: Network, phase: Phase) -> FreezePlan | None:
-    """What a phase trains below the head; None if nothing."""
+def plan_of(network: Network, phase: Phase, *, number: int) -> FreezePlan | None:
+    """What phase 1 or 2 trains below the head; None if nothing.
+
+    Raises:
+        RecipeError: if the plan does not fit the network or holds nothing to train, or the optimizer cannot follow it.
+    """
     if not phase.epochs or phase.train in ("head", "none"):
         return None
+    if phase.optimizer == "lbfgs":
+        raise RecipeError(
+            f"phase{number}.optimizer='lbfgs' solves a linear head; phase{number}.train={phase.train!r} trains layers "
+            "below it.",
+            fix=f"add --set phase{number}.optimizer=adamw.",
+        )
     from topwork.models.freeze import plan_freeze
     from topwork.models.layers import list_layers
 
@@ -130,7 +140,13 @@ def plan_of(network: Network, phase: Phase) -> FreezePlan | None:
         epochs=phase.epochs,
         every=phase.unfreeze_every,
     )
-    return None if plan.head_only else plan
+    if plan.head_only:
+        raise RecipeError(
+            f"phase{number}.train={phase.train!r} names only activations and pooling, which have nothing to train.",
+            fix=f"name more layers (`topwork backbones {network.choice.name} --layers` lists them), or "
+            f"set phase{number}.train=head.",
+        )
+    return plan
 
 
 def extractor_for(

@@ -23,7 +23,7 @@ from topwork.recipe import Recipe, load_recipe
 
 __all__ = ["RunDir", "draft_of", "draft_run", "next_run_name"]
 
-_CONTINUED = ("checkpoints", "recipe.toml", "manifest.csv", "provenance.json", "history.jsonl")
+_CONTINUED = ("checkpoints", "folds", "recipe.toml", "manifest.csv", "provenance.json", "history.jsonl")
 _LOCK = "lock"  # held by the process that makes the run; the system releases it whatever ends that process
 
 
@@ -108,6 +108,10 @@ class RunDir:
     def model_page(self) -> Path:
         """The bundle's page for people, in the format of Hugging Face's model cards; no program reads it."""
         return self.model_folder / "README.md"
+
+    def fold_file(self, number: int) -> Path:
+        """What the model of one fold of cross-validation says about the photos that it never saw."""
+        return self.path / "folds" / f"{number}.csv"
 
     @property
     def last_model_folder(self) -> Path:

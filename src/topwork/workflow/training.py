@@ -17,7 +17,16 @@ from topwork.training.history import KERNEL_PHASE, EpochRecord
 from topwork.training.kernel import check_kernel, pooled_views, train_kernel
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
-from topwork.training.phases import Parts, Views, bf16_pays, head_task, new_head, predict_rows, top_task, train_head
+from topwork.training.phases import (
+    Parts,
+    Views,
+    head_task,
+    new_head,
+    predict_rows,
+    seconds_of_a_pass,
+    top_task,
+    train_head,
+)
 from topwork.training.task import Task, Weights, holding
 from topwork.workflow.pacing import PacedFeed, Pacer
 from topwork.workflow.prepare import Network
@@ -269,7 +278,7 @@ def _with_best_precision(experiment: Experiment, task: Task, *, number: int) -> 
     key = digest(experiment.extractor.request.identity, parameters, list(inputs.shape))[:32]
     what = f"top precision, phase {number}"
     candidates = {
-        "f32": lambda: bf16_pays(task, inputs, bf16=False),
-        "bf16": lambda: bf16_pays(task, inputs, bf16=True),
+        "f32": lambda: seconds_of_a_pass(task, inputs, bf16=False),
+        "bf16": lambda: seconds_of_a_pass(task, inputs, bf16=True),
     }
     return replace(task, bf16=experiment.extractor.timings.pick(what, key, candidates=candidates) == "bf16")
