@@ -119,6 +119,23 @@ def test_copies_in_groups_are_one_observation(models: dict[str, list[Predictions
         assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.15)
 
 
+def test_a_class_that_single_seeds_find_in_groups_has_an_interval() -> None:
+    """Two of three seeds find one photo of a pair each, and nobody errs: less than one photo in each group."""
+    labels = np.repeat([0, 1, 2], 4)
+    runs = []
+    for found in (0, 2, None):
+        guess = np.where(labels == 0, 1, labels)
+        if found is not None:
+            guess[found] = 0
+        paths = tuple(map(str, range(12)))
+        runs.append(Predictions(logits=5 * np.eye(3)[guess], labels=labels, paths=paths, classes=CLASSES))
+    groups = [f"pair {number // 2}" for number in range(12)]
+    found_ranking = compare_predictions({"a": runs, "b": runs[:1]}, folds=np.arange(12) % 2, groups=groups)
+    precision = found_ranking.scores["a"].per_class["daisy"].precision
+    assert precision.value == pytest.approx(1)
+    assert precision.low < 0.5
+
+
 def test_other_photos_are_refused(models: dict[str, list[Predictions]]) -> None:
     run = models["probe"][0]
     other = Predictions(logits=run.logits, labels=run.labels, paths=tuple(reversed(run.paths)), classes=CLASSES)

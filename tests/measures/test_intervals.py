@@ -109,6 +109,19 @@ def test_groups_without_trials_do_not_count() -> None:
     assert design_effect(np.zeros(3), np.zeros(3)) == 1.0
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)).map(sorted), min_size=1, max_size=12))
+def test_means_over_seeds_are_trials_too(thirds: list[list[int]]) -> None:
+    hits, trials = np.array(thirds).T / 3
+    effect = design_effect(hits, trials)
+    assert effect >= 1.0
+    wilson(hits.sum(), trials.sum(), effect=effect)
+
+
+def test_groups_that_count_for_less_than_one_photo_are_no_more_than_photos() -> None:
+    assert design_effect(np.array([1.0, 1.0, 2 / 3]), np.array([1.0, 1.0, 2 / 3])) == 1.0
+    assert design_effect(np.array([1 / 3]), np.array([1 / 3])) == 1.0
+
+
 def test_an_interval_reads_as_the_style_page_says() -> None:
     assert str(Interval(value=0.943, low=0.924, high=0.958, n=734)) == "0.943 [0.924, 0.958] n=734"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -265,3 +267,38 @@ def inputs_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ReportI
 @pytest.fixture(scope="session")
 def inputs(inputs_of: Callable[..., ReportInputs]) -> ReportInputs:
     return inputs_of()
+
+
+@pytest.fixture(scope="module")
+def chromium(browser: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def serious() -> Callable[[Any], list[str]]:
+    """What is seriously wrong with a page for people who cannot see it well or use no mouse.
+
+    axe-core judges, as a package of PyPI ships it.
+    """
+    if importlib.util.find_spec("axe_playwright_python") is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs axe-core: the extra `dev` installs axe-playwright-python")
+        pytest.skip("needs axe-playwright-python, which the extra `dev` brings")
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+
+    def judge(page: Any) -> list[str]:
+        return [
+            f"{each['id']}: {each['help']}: {node['html'][:160]}"
+            for each in axe.run(page).response["violations"]
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"][:3]
+        ]
+
+    return judge

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from topwork.evaluation.comparison import Ranking, compare_predictions
+from topwork.evaluation.comparison import ModelScores, Ranking, compare_predictions
 from topwork.measures.predictions import Predictions
 from topwork.reports import comparison_words as words
 from topwork.reports.comparison import (
@@ -22,7 +23,9 @@ from topwork.reports.comparison import (
     render_comparison,
     strongest_disputes,
 )
+from topwork.reports.comparison_figures import draw_classes, draw_curves, lowest_classes
 from topwork.reports.comparison_words import ModelFacts
+from topwork.reports.wording import photos
 
 N = 900
 CLASSES = ("daisy", "rose", "<script>tulip")
@@ -93,7 +96,25 @@ def test_fine_tuning_is_better_only_if_the_test_agrees() -> None:
 
 def test_one_seed_is_confessed(ranking: Ranking) -> None:
     alone = replace(ranking, scores={name: replace(each, seeds=1) for name, each in ranking.scores.items()})
-    assert "Seed noise was not measured: tuned" in " ".join(words.comparison_verdict(alone, FACTS))
+    said = words.comparison_verdict(alone, FACTS)
+    assert said[2].startswith("Seed noise was not measured (tuned ran with one seed)")  # before any difference is told
+    assert said[2].endswith("--seeds 3.")
+    assert "Seed noise" not in " ".join(words.comparison_verdict(ranking, FACTS))
+
+
+def test_a_tie_is_what_the_tests_cannot_tell(ranking: Ranking) -> None:
+    equal = replace(ranking, pairs={pair: (gap, 1.0) for pair, (gap, _) in ranking.pairs.items()})
+    assert words.comparison_verdict(equal, FACTS)[1] == "The tests cannot tell it from probe and nearest neighbours."
+
+
+def test_of_very_many_classes_eight_are_named(ranking: Ranking) -> None:
+    contrast = ranking.contrasts[0]
+    loser = replace(contrast.classes[-1], p=1.0)
+    same = tuple(replace(loser, name=f"class {number}") for number in range(102))
+    text = words.class_changes(replace(contrast, classes=(contrast.classes[0], *same)))[-1]
+    assert text.endswith("class 6, class 7 and 94 more.")
+    nine = words.class_changes(replace(contrast, classes=(contrast.classes[0], *same[:8])))[-1]
+    assert nine.endswith("class 6 and class 7.")
 
 
 def test_the_class_that_was_helped_gains_and_the_others_do_not(ranking: Ranking) -> None:
@@ -119,14 +140,28 @@ def test_mistakes_are_told_in_words(ranking: Ranking) -> None:
     contrast = ranking.contrasts[0]
     text = words.mistake_changes(contrast, ranking.scores, classes=CLASSES)
     wrong = [N - np.trace(ranking.scores[name].confusion_matrix) for name in ("probe", "tuned")]
-    assert text.startswith(f"From probe to tuned, {wrong[0]:.4g} mistakes become {wrong[1]:.4g}; fewer: <script>tulip")
+    start = f"From probe to tuned, {photos(wrong[0])} mistakes become {photos(wrong[1])}; fewer: <script>tulip"
+    assert text.startswith(start)
     true, guess, before, after = words.mistakes(ranking.scores["probe"], ranking.scores["tuned"], classes=CLASSES)[0]
-    assert f"{true} taken for {guess} ({before:.4g} to {after:.4g})" in text
+    assert f"{true} taken for {guess} ({photos(before)} to {photos(after)})" in text
     assert "noise" not in text
     equal = replace(contrast, verdict="no difference beyond seed noise")
     assert words.mistake_changes(equal, ranking.scores, classes=CLASSES).endswith("within noise.")
     same = replace(contrast, model="probe")
     assert "fewer" not in words.mistake_changes(same, ranking.scores, classes=CLASSES)
+
+
+def test_thousands_of_mistakes_are_whole_numbers(ranking: Ranking) -> None:
+    def enlarged(name: str, times: int) -> ModelScores:
+        scores = ranking.scores[name]
+        accuracy = replace(scores.accuracy, n=times * scores.accuracy.n)
+        matrix = tuple(tuple(times * n for n in row) for row in scores.confusion_matrix)
+        return replace(scores, accuracy=accuracy, confusion_matrix=matrix)
+
+    many = {name: enlarged(name, 100) for name in ranking.scores}
+    text = words.mistake_changes(ranking.contrasts[0], many, classes=CLASSES)
+    assert "e+" not in text
+    assert re.search(r"From probe to tuned, \d+,\d{3} mistakes become \d+,\d{3};", text)
 
 
 def test_imbalance_costs_what_equal_classes_would_cost(ranking: Ranking) -> None:
@@ -136,6 +171,11 @@ def test_imbalance_costs_what_equal_classes_would_cost(ranking: Ranking) -> None
     assert f"would fall by {(scores.accuracy.value - balanced) * 100:.1f} points" in text
     even = replace(scores, per_class={name: replace(row, support=300) for name, row in scores.per_class.items()})
     assert "next to nothing" in words.imbalance_costs("probe", even)
+    recall = replace(scores.accuracy, value=scores.accuracy.value)
+    alike = replace(scores, per_class={name: replace(row, recall=recall) for name, row in scores.per_class.items()})
+    text = words.imbalance_costs("probe", alike)
+    assert text.endswith("That costs probe next to nothing.")
+    assert "0.0 points" not in text
 
 
 def test_what_generalises_is_told_of_recipes_only(ranking: Ranking) -> None:
@@ -198,8 +238,12 @@ def test_the_page_holds_everything_and_loads_nothing(page: str) -> None:
         "holiday",
         "1 of 3 photos",
         "by heart",
+        "2 photos on which the recipes disagree, the most confident",
+        "nothing random",
+        "of accuracy over photos and seeds, of macro-F1 over photos",
     ):
         assert text in page
+    assert "comparison.json" not in page  # three classes fit
     assert page.count("data:image/jpeg;base64") == 2
     assert "gone.jpg" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
@@ -224,20 +268,75 @@ def _plain(ranking: Ranking) -> ComparisonInputs:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_complaint(page: str, browser: str, tmp_path: Path, width: int) -> None:
-    from playwright.sync_api import sync_playwright
+def test_more_classes_than_a_figure_holds_are_left_to_the_json(ranking: Ranking) -> None:
+    def widened(scores: ModelScores) -> ModelScores:
+        rows = list(scores.per_class.values())
+        per_class = {f"class {number:03d}": rows[number % 3] for number in range(102)} | {
+            "unseen": replace(rows[0], support=0)
+        }
+        nothing = tuple((0.0,) * len(per_class) for _ in per_class)
+        return replace(scores, per_class=per_class, confusion_matrix=nothing)
 
+    wide = replace(ranking, scores={name: widened(scores) for name, scores in ranking.scores.items()})
+    text = render_comparison(_plain(wide))
+    table = text.partition('id="sides-caption"')[2].partition("</table>")[0]
+    assert table.count("<tr") == 1 + 30 * len(ranking.scores)
+    assert "These are the 30 classes with the lowest recall; comparison.json holds the other 72 too." in text
+    recipes = {name: wide.scores[name] for name in ("probe", "tuned")}
+    shown = lowest_classes(recipes)
+    rows = re.findall(r'<tr class="\w+"><th scope="row"><bdi>(class \d+)', table)
+    assert rows == [name for name in shown for _ in ranking.scores]
+    assert all(name in draw_classes(recipes)[0] for name in shown)
+
+
+def _lines(*losses: float, phase: int = 1, note: str = "") -> list[dict[str, Any]]:
+    return [
+        {"phase": phase, "epoch": n, "note": note, "val": {"accuracy": 0.5, "loss": loss}}
+        for n, loss in enumerate(losses, 1)
+    ]
+
+
+def test_the_loss_of_a_kernel_head_is_not_drawn_beside_others() -> None:
+    ridge = {"note": "kernel ridge, strength 0.5"}
+    behind = [*_lines(0.4, 0.3), *_lines(0.3, phase=2), *_lines(7000.0, 7000.0, phase=3, **ridge)]
+    drawn = draw_curves({"kernel": [_lines(9000.0, **ridge)], "tuned": [behind]})[0]
+    assert "step of training" in drawn
+    assert max(_ticks(drawn)) < 10
+    assert max(_ticks(draw_curves({"tuned": [_lines(0.4, 7000.0)]})[0])) > 1000
+
+
+def _ticks(svg: str) -> list[float]:
+    return [float(text) for text in re.findall(r">(\d+(?:\.\d+)?)</text>", svg)]
+
+
+def test_twelve_recipes_have_twelve_marks() -> None:
+    from topwork.reports.comparison_figures import _mark
+
+    assert len({str(_mark(number)) for number in range(12)}) == 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    page: str, chromium: Any, serious: Callable[[Any], list[str]], tmp_path: Path, scheme: str
+) -> None:
     file = tmp_path / "comparison.html"
     file.write_text(page, encoding="utf-8")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        shown = running.new_page(viewport={"width": width, "height": 900})
-        complaints: list[str] = []
-        shown.on("console", lambda message: complaints.append(message.text))
-        shown.goto(file.as_uri())
-        shown.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-        assert shown.evaluate("document.documentElement.scrollWidth") <= width
-        assert complaints == []
-        running.close()
+    shown = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    shown.goto(file.as_uri())
+    shown.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert serious(shown) == []
+    shown.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_complaint(page: str, chromium: Any, tmp_path: Path, width: int) -> None:
+    file = tmp_path / "comparison.html"
+    file.write_text(page, encoding="utf-8")
+    shown = chromium.new_page(viewport={"width": width, "height": 900})
+    complaints: list[str] = []
+    shown.on("console", lambda message: complaints.append(message.text))
+    shown.goto(file.as_uri())
+    shown.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    shown.close()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,9 @@ import pytest
 from topwork.reports.html import render_report
 from topwork.reports.inputs import ReportInputs
 
+_Judge = Callable[[Any], list[str]]
+
 LONG = "a-class-with-a-very-long-name-and-no-spaces-" * 3
-
-
-@pytest.fixture(scope="module")
-def chromium(browser: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +26,6 @@ def _written(inputs: ReportInputs, folder: Path) -> str:
     file = folder / "report.html"
     file.write_text(render_report(inputs), encoding="utf-8")
     return file.as_uri()
-
-
-@pytest.fixture(scope="module")
-def axe() -> Any:
-    """What judges a page for people who cannot see it well or use no mouse: axe-core, as a package of PyPI ships it."""
-    if importlib.util.find_spec("axe_playwright_python") is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs axe-core: the extra `dev` installs axe-playwright-python")
-        pytest.skip("needs axe-playwright-python, which the extra `dev` brings")
-    from axe_playwright_python.sync_playwright import Axe
-
-    return Axe()
 
 
 def _opened(chromium: Any, address: str, *, width: int, scheme: str = "light") -> tuple[Any, list[str], list[str]]:
@@ -107,31 +85,21 @@ def test_a_click_sorts_and_a_second_click_turns_around(chromium: Any, address: s
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(chromium: Any, axe: Any, address: str, width: int, scheme: str) -> None:
+def test_axe_finds_nothing_serious(chromium: Any, serious: _Judge, address: str, width: int, scheme: str) -> None:
     page, _, _ = _opened(chromium, address, width=width, scheme=scheme)
-    assert _serious(axe, page) == []
+    assert serious(page) == []
     page.locator(".matrix button").first.click()
     assert page.locator("[popover]:popover-open").count() == 1
-    assert _serious(axe, page) == []
+    assert serious(page) == []
     page.close()
 
 
-def _serious(axe: Any, page: Any) -> list[str]:
-    found = axe.run(page).response["violations"]
-    return [
-        f"{each['id']}: {each['help']}: {node['html'][:160]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"][:3]
-    ]
-
-
-def test_axe_would_find_something(chromium: Any, axe: Any) -> None:
+def test_axe_would_find_something(chromium: Any, serious: _Judge) -> None:
     page = chromium.new_page()
     page.set_content(
         "<html lang=en><title>t</title><main><img src=data:,><p style='color:#aaa'>faint</p></main></html>"
     )
-    assert {each.partition(":")[0] for each in _serious(axe, page)} >= {"image-alt", "color-contrast"}
+    assert {each.partition(":")[0] for each in serious(page)} >= {"image-alt", "color-contrast"}
     page.close()
 
 

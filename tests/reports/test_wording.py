@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topwork.reports import inputs, tables, wording
-from topwork.reports.wording import duration, number, percent, shortened, visible
+from topwork.reports.wording import duration, number, p_value, percent, photos, shortened, visible
 
 
 @pytest.mark.parametrize("module", [wording, tables, inputs])
@@ -40,6 +40,25 @@ def test_durations_read_back_within_half_a_step(seconds: float) -> None:
     if seconds < 3599.5:
         read = parts.get("h", 0) * 3600 + parts.get("min", 0) * 60 + parts.get("s", 0)
         assert abs(read - seconds) <= 0.5001
+
+
+@given(st.integers(0, 10**7), st.integers(1, 5))
+def test_means_of_photos_read_back_within_half_a_digit(total: int, seeds: int) -> None:
+    text = photos(total / seeds)
+    assert abs(float(text.replace(",", "")) - total / seeds) <= 0.0501
+    assert ("." in text) == (total % seeds > 0)
+    assert photos(-total / seeds, sign=True)[0] == ("\N{MINUS SIGN}" if total else "+")
+
+
+def test_a_p_value_is_never_nothing() -> None:
+    assert [p_value(p).split() for p in (1.0, 0.05, 0.0005, 0.0004, 0.0)] == [
+        ["1.000"],
+        ["0.050"],
+        ["0.001"],
+        ["<", "0.001"],
+        ["<", "0.001"],
+    ]
+    assert p_value(0.0, named=True).split() == ["p", "<", "0.001"]
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])

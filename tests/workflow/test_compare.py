@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import topwork
 from topwork.cli.app import run as command
-from topwork.errors import TopworkError
+from topwork.errors import RecipeError, TopworkError, WeightsError
 from topwork.measures.predictions import read_predictions_csv
 from topwork.models.backbone import Backbone
 from topwork.recipe import load_recipe
 from topwork.workflow.compare import Comparison
-from topwork.workflow.rounds import Entry
+from topwork.workflow.ladder import ladder_entries
+from topwork.workflow.rounds import Entry, RoundPlan
 
 TINY = """
 [data]
 image_size = 64
 split = "80/20/0"
+[head]
+kind = "linear"
 [backbone]
 name = "test_efficientnet"
 weights = "none"
@@ -79,19 +83,46 @@ def test_only_what_chance_decides_is_repeated(compared: Comparison) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "frozen", "seedless"),
+    ("recipe", "settings", "joins"),
     [
-        ([], False, False),
-        (["phase2.epochs=0"], True, True),
-        (["phase2.train=none"], True, True),
-        (["phase2.epochs=0", "phase1.optimizer=adamw"], True, False),
-        (["phase2.epochs=0", "data.views=fixed:2"], True, False),
-        (["phase2.epochs=0", "backbone.weights=none"], True, False),
+        ("probe", [], False),
+        ("probe", ["loss.label_smoothing=0.0", "phase2.lr=0.1", "data.seed=3"], False),
+        ("probe", ["data.mirror=true"], True),
+        ("probe", ["phase1.weight_decay=1.0"], True),
+        ("probe", ["phase1.views=augmented"], True),
+        ("kernel", [], True),
+        ("kernel", ["data.mirror=false", "phase1.optimizer=lbfgs"], True),
+        ("default", [], True),
     ],
 )
-def test_what_chance_can_touch(settings: list[str], frozen: bool, seedless: bool) -> None:
-    entry = Entry(name="x", recipe=load_recipe("default", settings))
-    assert (entry.frozen, entry.seedless) == (frozen, seedless)
+def test_the_probe_joins_whatever_is_no_linear_head_on_clean_features(
+    recipe: str, settings: list[str], joins: bool
+) -> None:
+    rungs = ladder_entries([Entry(name="given", recipe=load_recipe(recipe, settings))])
+    assert ("probe" in [entry.name for entry in rungs]) == joins
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "frozen", "seedless"),
+    [
+        ("default", [], False, False),
+        ("default", ["phase2.train=none"], True, True),
+        ("probe", [], True, True),
+        ("probe", ["phase1.optimizer=adamw"], True, False),
+        ("probe", ["data.views=fixed:2"], True, False),
+        ("probe", ["data.views=fixed:2", "phase1.views=clean"], True, True),
+        ("probe", ["phase1.views=augmented"], True, False),
+        ("probe", ["backbone.weights=none"], True, False),
+        ("kernel", [], True, True),
+        ("kernel", ["data.views=fixed:2"], True, True),  # it learns from clean views only
+        ("kernel", ["head.landmarks=100"], True, True),
+        ("kernel", ["head.landmarks=99"], True, False),  # of more photos some are drawn
+        ("kernel", ["backbone.weights=none"], True, False),
+    ],
+)
+def test_what_chance_can_touch(recipe: str, settings: list[str], frozen: bool, seedless: bool) -> None:
+    entry = Entry(name="x", recipe=load_recipe(recipe, settings))
+    assert (entry.frozen, entry.seedless(100)) == (frozen, seedless)
 
 
 def test_random_weights_follow_the_seed_and_so_does_their_name() -> None:
@@ -134,7 +165,7 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_a_lost_or_foreign_round_is_run_again_and_says_the_same(
-    compared: Comparison, drawn_photos: Path, recipes: list[Path], monkeypatch: pytest.MonkeyPatch
+    compared: Comparison, drawn_photos: Path, recipes: list[Path], lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = compared.path / "results" / "tuned" / "fold-2-seed-1"
     (lost / "predictions.csv").write_text("damaged", encoding="utf-8")
@@ -147,9 +178,61 @@ def test_a_lost_or_foreign_round_is_run_again_and_says_the_same(
 
     run_round = module.run_round
     monkeypatch.setattr(module, "run_round", lambda plan, *a, **k: (ran.append(plan.path), run_round(plan, *a, **k)))
-    again = topwork.compare(drawn_photos, recipes, to=compared.path, folds=2, seeds=2)
+    again = topwork.compare(drawn_photos, recipes, to=compared.path, folds=2, seeds=2, progress=lines)
     assert sorted(ran) == sorted([lost, foreign.parent])
     assert again.ranking == compared.ranking
+    assert "12 of 14 rounds are there already." in lines.said
+    assert any(said.startswith("2 stored rounds cannot be used") and "--to" in said for said in lines.said)
+
+
+def test_whoever_stops_is_told_what_is_kept(
+    drawn_photos: Path, recipes: list[Path], tmp_path: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from topwork.workflow import compare as module
+
+    run_round = module.run_round
+
+    def stopped(plan: RoundPlan, *given: Any, **named: Any) -> None:
+        if plan.fold:
+            raise KeyboardInterrupt
+        run_round(plan, *given, **named)
+
+    monkeypatch.setattr(module, "run_round", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        topwork.compare(drawn_photos, recipes[:1], to=tmp_path / "c", folds=2, seeds=1, progress=lines)
+    assert lines.said[-1] == f"1 of 8 rounds are kept in {tmp_path / 'c'}; the same command goes on from them."
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        (["phase2.train=top-99 blocks"], RecipeError, "Recipe broken: .*99 blocks"),
+        (["head.hidden=[8]"], RecipeError, "Recipe broken: .*lbfgs"),
+        (["head.kind=kernel", "loss.imbalance=focal"], RecipeError, "Recipe broken: A kernel head"),
+        (["head.kind=kernel", "head.dropout=0.5", "phase2.epochs=0"], RecipeError, "Recipe broken: A kernel head"),
+        (["head.kind=kernel", "head.dropout=0.5"], RecipeError, "Recipe broken: .*lbfgs"),
+        (["phase1.epochs=0", "phase2.epochs=0"], RecipeError, "Recipe broken: .*trains nothing"),
+        (["phase2.epochs=0", "backbone.weights=nowhere.safetensors"], WeightsError, "Recipe broken: .*nowhere"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused_before_any_work(
+    recipes: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: list[str],
+    error: type[TopworkError],
+    says: str,
+) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text(load_recipe(recipes[1], settings).to_toml(), encoding="utf-8")
+    monkeypatch.setattr("topwork.workflow.compare.scan", lambda *_, **__: pytest.fail("photos were read"))
+    with pytest.raises(error, match=says):
+        topwork.compare(tmp_path, [recipes[0], broken], to=tmp_path / "c", folds=2, seeds=1)
+
+
+def test_a_kernel_head_alone_needs_no_solver(recipes: list[Path]) -> None:
+    settings = ["head.kind=kernel", "phase2.epochs=0", "phase1.optimizer=lbfgs"]
+    Entry(name="kernel", recipe=load_recipe(recipes[1], settings)).check()
 
 
 def test_the_first_model_of_each_recipe_can_be_used(compared: Comparison, drawn_photos: Path) -> None:

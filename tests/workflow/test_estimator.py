@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import topwork
+from topwork.cli.console import console_progress
 from topwork.data.decode import decode
 from topwork.errors import DecodeError, InputError
 
@@ -121,6 +123,18 @@ def test_parameters_make_the_round_trip() -> None:
     assert first.set_params(recipe="default", seed=4).get_params()["seed"] == 4
     recipe = topwork.load_recipe("probe")
     assert clone(topwork.ImageClassifier(recipe)).get_params()["recipe"] == recipe
+
+
+def test_what_shows_progress_is_shared_by_clones_and_left_out_of_pickles(photos: dict[str, Any]) -> None:
+    with console_progress(sys.stderr) as progress:  # it holds a lock, which nobody can copy
+        first = _estimator(progress=progress)
+        assert clone(first).progress is progress
+        assert clone(make_pipeline(first)).steps[-1][1].progress is progress
+        there = pickle.loads(pickle.dumps(first.fit(photos["paths"], photos["labels"])))
+    assert there.progress is None
+    assert first.progress is progress
+    np.testing.assert_array_equal(there.predict(photos["paths"]), first.predict(photos["paths"]))
+    assert not hasattr(clone(first), "classes_")
 
 
 def test_an_unfitted_one_says_so(photos: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from topwork.cli.console import console_progress, duration
 from topwork.cli.output import print_json, print_table
+from topwork.reports.wording import count, p_value, points, shortened, visible
 
 if TYPE_CHECKING:
     from topwork.measures.intervals import Interval
@@ -56,20 +57,30 @@ def _compare(
 
 
 def _print_tables(comparison: Comparison) -> None:
+    """Numbers, costs, tests and the verdict; no table is wider than 120 characters."""
+    summary, scores = comparison.summary, comparison.ranking.scores
+    n = next(iter(scores.values())).accuracy.n
+    rounds = f"{count(summary['folds'], 'fold')}, {count(summary['seeds'], 'seed')}"
+    typer.echo(f"n={n:,} photos, {rounds}; 95 % intervals")
     print_table(
-        ["model", "accuracy", "macro-F1", "lowest recall", "ECE", "a fit", "MB", "ms/photo"],
+        ["model", "accuracy", "macro-F1", "ECE", "lowest recall"],
         [
             [
-                name,
-                str(scores.accuracy),
-                _bounds(scores.macro_f1),
-                f"{_bounds(scores.worst_class[1])} {scores.worst_class[0]}",
-                _bounds(scores.ece),
-                duration(comparison.facts[name].seconds),
-                _number(comparison.facts[name].model_mb),
-                _number(comparison.facts[name].ms_a_photo),
+                _name(name),
+                _bounds(each.accuracy),
+                _bounds(each.macro_f1),
+                _bounds(each.ece),
+                f"{_bounds(each.worst_class[1])} {_name(each.worst_class[0], 11)}",
             ]
-            for name, scores in comparison.ranking.scores.items()
+            for name, each in scores.items()
+        ],
+    )
+    typer.echo("")
+    print_table(
+        ["model", "a fit", "MB", "ms/photo"],
+        [
+            [_name(name), duration(facts.seconds), _number(facts.model_mb), _number(facts.ms_a_photo)]
+            for name, facts in comparison.facts.items()
         ],
     )
     typer.echo("")
@@ -84,24 +95,20 @@ def _print_contrasts(comparison: Comparison) -> None:
     reference = next(iter(comparison.ranking.scores))
     print_table(
         [
-            f"against {reference}",
-            "accuracy",
+            f"against {_name(reference, 12)}",
+            "accuracy, points",
             "only it right",
-            f"only {reference}",
-            "McNemar p",
-            "p",
-            "Holm p",
+            f"only {_name(reference, 7)} right",
+            "p (Holm)",
             "verdict",
         ],
         [
             [
-                contrast.model,
-                f"{contrast.accuracy.value:+.3f} [{contrast.accuracy.low:+.3f}, {contrast.accuracy.high:+.3f}]",
+                _name(contrast.model),
+                _points(contrast.accuracy),
                 str(contrast.test.only_second),
                 str(contrast.test.only_first),
-                _p(contrast.test.mcnemar),
-                _p(contrast.test.p),
-                _p(contrast.p),
+                p_value(contrast.p),
                 contrast.verdict,
             ]
             for contrast in comparison.ranking.contrasts
@@ -109,13 +116,17 @@ def _print_contrasts(comparison: Comparison) -> None:
     )
 
 
+def _name(name: str, most: int = 20) -> str:
+    return shortened(visible(name), most)
+
+
 def _bounds(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
+def _points(interval: Interval) -> str:
+    return f"{points(interval.value)} [{points(interval.low)}, {points(interval.high)}]"
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else "<0.001"

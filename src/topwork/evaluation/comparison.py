@@ -102,7 +102,8 @@ class Contrast:
 
     Args:
         model, reference: names.
-        accuracy, macro_f1: the model's minus the reference's.
+        accuracy, macro_f1: the model's minus the reference's; the interval of accuracy is over photos and seeds, that
+            of macro-F1 over photos.
         test: of equal accuracy.
         p: its p value after Holm's correction over all models that are compared with the reference.
         verdict: "better", "worse" or "no difference beyond seed noise".

@@ -161,7 +161,8 @@ def paired_test(first: _Flags, second: _Flags, *, folds: _Ints, groups: Sequence
     photos for independent, and a t test of the mean difference, whose error holds groups of photos and seeds. Its
     variance is U/(U-1) Σ_u (Σ_{i in u} (d_i - d))² / N² over U groups u, where d_i is the difference on photo i
     averaged over seeds, plus the excess seed variance of each recipe over its seeds; degrees of freedom as
-    Satterthwaite has them.
+    Satterthwaite has them. Where it is 0, because every photo shows the same difference, each group is one toss of a
+    fair coin, and all fell on one side.
 
     Args:
         first, second: (S,N) whether each seed's model got each photo right; S may differ, 1 for what has no seed.
@@ -186,7 +187,10 @@ def paired_test(first: _Flags, second: _Flags, *, folds: _Ints, groups: Sequence
     spread = sum(part**2 / freedom for part, freedom in parts if freedom > 0)
     freedom = variance**2 / spread if spread > 0 else math.inf
     only_first, only_second, exact = _median_mcnemar(first, second)
-    p = 2 * float(stdtr(freedom, -abs(difference) / math.sqrt(variance))) if variance > 0 and units > 1 else 1.0
+    if variance > 0 and units > 1:
+        p = 2 * float(stdtr(freedom, -abs(difference) / math.sqrt(variance)))
+    else:
+        p = mcnemar(0, units) if difference else 1.0
     return PairedTest(
         difference=difference,
         error=math.sqrt(variance),

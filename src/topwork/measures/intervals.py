@@ -131,7 +131,8 @@ def design_effect(successes: npt.NDArray[np.float64], trials: npt.NDArray[np.flo
     counted as one observation: n / G.
 
     Args:
-        successes, trials: (G,) of each group; groups without trials do not count.
+        successes, trials: (G,) of each group, 0 <= successes <= trials; means over seeds may be fractions. Groups
+            without trials do not count.
 
     Source: J. N. K. Rao, A. J. Scott (1992), Biometrics 48(2).
 
@@ -141,13 +142,13 @@ def design_effect(successes: npt.NDArray[np.float64], trials: npt.NDArray[np.flo
     """
     successes, trials = successes[trials > 0], trials[trials > 0]
     count, n = len(trials), float(trials.sum())
-    if count == n:
+    if (trials == 1).all():
         return 1.0
     p = float(successes.sum()) / n
     if count < 2 or p in (0.0, 1.0):
-        return n / count
+        return max(1.0, n / count)
     variance = count / (count - 1) * float(((successes - p * trials) ** 2).sum()) / n**2
-    return min(n, max(1.0, variance / (p * (1 - p) / n)))
+    return max(1.0, min(n, variance / (p * (1 - p) / n)))
 
 
 def difference(a: Interval, b: Interval) -> Interval:

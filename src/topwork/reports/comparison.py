@@ -13,7 +13,7 @@ from markupsafe import Markup
 from topwork.evaluation.comparison import Ranking
 from topwork.reports import comparison_words as words
 from topwork.reports import tables
-from topwork.reports.comparison_figures import draw_classes, draw_curves
+from topwork.reports.comparison_figures import draw_classes, draw_curves, lowest_classes
 from topwork.reports.comparison_words import ModelFacts
 from topwork.reports.html import render_page
 from topwork.reports.svg import inline_svg
@@ -128,12 +128,15 @@ def _context(inputs: ComparisonInputs) -> dict[str, Any]:
     rival = _rival(inputs, reference)
     disputes, elsewhere = strongest_disputes(inputs.disputes), inputs.elsewhere
     away = strongest_disputes(elsewhere.disputes) if elsewhere else []
+    shown = lowest_classes({name: scores[name] for name in inputs.recipes})
     return {
         "page": inputs,
         "reference": reference,
         "rival": rival,
         "photos": judged.accuracy.n,
         "classes": list(judged.per_class),
+        "shown": shown,
+        "not_shown": sum(row.support > 0 for row in judged.per_class.values()) - len(shown),
         "sentences": words.comparison_verdict(ranking, facts),
         "models": [(name, scores[name].to_json(), facts[name]) for name in scores],
         "contrasts": [(each.to_json(), facts[each.model].kind) for each in ranking.contrasts],
@@ -162,7 +165,8 @@ def _figures(inputs: ComparisonInputs) -> dict[str, Markup]:
     drawn = {
         "curves": (
             draw_curves(inputs.histories)[0],
-            "Validation accuracy and loss of every recipe by epoch, thin lines for fits and thick ones for means.",
+            "Validation accuracy and loss of every recipe by step of training, thin lines for fits and thick ones for"
+            " means.",
         ),
         "classes": (
             draw_classes({name: inputs.ranking.scores[name] for name in inputs.recipes})[0],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from topwork.evaluation.comparison import Contrast, ModelScores, Ranking
 from topwork.measures.intervals import Interval
-from topwork.reports.wording import points
+from topwork.reports.wording import p_value, photos, points
 
 __all__ = [
     "ModelFacts",
@@ -24,6 +24,8 @@ _EQUAL_SIZES = 1.5  # largest class over smallest, up to which imbalance is no t
 _MEMORISED = 0.05  # gap between train and unseen photos that is worth a word
 _PAIRS = 6
 _NAMED = 2  # pairs in a sentence
+_MOST_NAMES = 8  # in a sentence; more are counted
+_NOTHING = 0.0005  # a difference that one digit of points shows as 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +62,17 @@ def comparison_verdict(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> lis
     start = leader if facts[leader].kind == "recipe" else leader[:1].upper() + leader[1:]
     said = [f"{start} has the highest accuracy, {_percent(scores[leader].accuracy.value)}."]
     if tied:
-        said.append(f"No difference beyond seed noise tells it from {_listed(tied)}.")
+        said.append(f"The tests cannot tell it from {_listed(tied)}.")
     elif len(scores) > 1:
         said.append("It is better than every other model here.")
-    said += [_contrast_sentence(each) for each in ranking.contrasts if facts[each.model].kind == "recipe"]
-    said += _fine_tuning(ranking, facts)
     alone = [name for name, model in facts.items() if not model.seedless and scores[name].seeds == 1]
     if alone:
-        said.append(f"Seed noise was not measured: {_listed(alone)} ran with one seed.")
-    return said
+        said.append(
+            f"Seed noise was not measured ({_listed(alone)} ran with one seed): another seed may reverse a small"
+            " difference. Run the same command with --seeds 3."
+        )
+    said += [_contrast_sentence(each) for each in ranking.contrasts if facts[each.model].kind == "recipe"]
+    return said + _fine_tuning(ranking, facts)
 
 
 def class_changes(contrast: Contrast) -> list[str]:
@@ -109,12 +113,11 @@ def mistake_changes(contrast: Contrast, scores: Mapping[str, ModelScores], *, cl
     rows = mistakes(first, second, classes=classes)
     gone = [row for row in rows if row[3] < row[2]][:_NAMED]
     come = [row for row in reversed(rows) if row[3] > row[2]][:_NAMED]
-    said = [f"From {contrast.reference} to {contrast.model}, {before:.4g} mistakes become {after:.4g}"]
+    said = [f"From {contrast.reference} to {contrast.model}, {photos(before)} mistakes become {photos(after)}"]
     for pairs, verb in ((gone, "fewer"), (come, "more")):
         if pairs:
-            said.append(
-                f"{verb}: " + _listed([f"{true} taken for {guess} ({a:.4g} to {b:.4g})" for true, guess, a, b in pairs])
-            )
+            named = [f"{true} taken for {guess} ({photos(a)} to {photos(b)})" for true, guess, a, b in pairs]
+            said.append(f"{verb}: {_listed(named)}")
     noise = "" if contrast.verdict in ("better", "worse") else " In all, that is within noise."
     return "; ".join(said) + "." + noise
 
@@ -134,6 +137,8 @@ def imbalance_costs(name: str, scores: ModelScores) -> str:
     if ratio <= _EQUAL_SIZES:
         return f"{start}, so imbalance costs {name} next to nothing."
     found = f"recall is {recalls[0]} against {recalls[1]}"
+    if abs(cost) < _NOTHING:
+        return f"{start}: {found}. That costs {name} next to nothing."
     verb = "would fall" if cost > 0 else "would rise"
     return (
         f"{start}: {found}. With every class equally common, accuracy of {name} {verb} by {abs(cost) * 100:.1f} points."
@@ -159,7 +164,7 @@ def generalising(ranking: Ranking, facts: Mapping[str, ModelFacts]) -> list[str]
 def _contrast_sentence(contrast: Contrast) -> str:
     return (
         f"{contrast.model} against {contrast.reference}: {points(contrast.accuracy.value)} points"
-        f" {_bounds(contrast.accuracy)}, {contrast.verdict} (p{_SPACE}{_p(contrast.p)})."
+        f" {_bounds(contrast.accuracy)}, {contrast.verdict} ({p_value(contrast.p, named=True)})."
     )
 
 
@@ -186,9 +191,8 @@ def _bounds(interval: Interval) -> str:
     return f"[{points(interval.low)}, {points(interval.high)}]"
 
 
-def _p(p: float) -> str:
-    return f"={_SPACE}{p:.3f}" if p >= 0.0005 else f"<{_SPACE}0.001"
-
-
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if len(names) == 1:
+        return names[0]
+    last = names[-1] if len(names) <= _MOST_NAMES else f"{len(names) - _MOST_NAMES} more"
+    return f"{', '.join(names[: min(_MOST_NAMES, len(names) - 1)])} and {last}"

@@ -87,9 +87,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalized,
     )
-    for function in (wording.bounds, wording.count, wording.duration, wording.number, wording.percent, wording.points):
-        environment.filters[function.__name__] = function
-    environment.filters["shortened"] = wording.shortened
+    for name in ("bounds", "count", "duration", "number", "p_value", "percent", "photos", "points", "shortened"):
+        environment.filters[name] = getattr(wording, name)
     return environment
 
 

@@ -7,10 +7,23 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["bounds", "count", "duration", "number", "percent", "percent_bounds", "points", "shortened", "visible"]
+__all__ = [
+    "bounds",
+    "count",
+    "duration",
+    "number",
+    "p_value",
+    "percent",
+    "percent_bounds",
+    "photos",
+    "points",
+    "shortened",
+    "visible",
+]
 
 _NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def visible(text: str) -> str:
@@ -105,6 +118,31 @@ def points(value: float) -> str:
         ('+2.3', True)
     """
     return f"{'+' if value >= 0 else _MINUS}{abs(value) * 100:.1f}"
+
+
+def photos(value: float, *, sign: bool = False) -> str:
+    """A number of photos, perhaps a mean over seeds: whole where it is whole, else with one digit.
+
+    Example:
+        >>> photos(1234.0), photos(1234.5), photos(3.0, sign=True), photos(-2.0) == "\\N{MINUS SIGN}2"
+        ('1,234', '1,234.5', '+3', True)
+    """
+    value = round(value, 6)  # means of whole numbers are whole but for rounding
+    digits = 0 if value == round(value) else 1
+    start = _MINUS if value < 0 else "+" if sign else ""
+    return f"{start}{abs(value):,.{digits}f}"
+
+
+def p_value(p: float, *, named: bool = False) -> str:
+    """A p value with three digits, or that it is below them; as a statement if it is named.
+
+    Example:
+        >>> p_value(0.0123), [p_value(p, named=True).split() for p in (0.0123, 0.0001)]
+        ('0.012', [['p', '=', '0.012'], ['p', '<', '0.001']])
+    """
+    below = p < 0.0005
+    sign = "<" if below else "=" if named else ""
+    return _SPACE.join(word for word in ("p" if named else "", sign, "0.001" if below else f"{p:.3f}") if word)
 
 
 def count(n: int, noun: str, *, plural: str | None = None) -> str:

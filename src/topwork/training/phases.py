@@ -35,6 +35,7 @@ __all__ = [
     "Labelled",
     "Parts",
     "Views",
+    "check_solver",
     "head_task",
     "new_head",
     "predict_rows",
@@ -183,6 +184,22 @@ def train_head(
     return head
 
 
+def check_solver(recipe: Recipe) -> None:
+    """Refuse what 'lbfgs' cannot do, before any work.
+
+    Args:
+        recipe: whose phase 1 trains a linear head.
+
+    Raises:
+        RecipeError: if it solves a head that has hidden layers or dropout.
+    """
+    if recipe.phase1.optimizer == "lbfgs" and (recipe.head.hidden or recipe.head.dropout):
+        raise RecipeError(
+            "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
+            fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
+        )
+
+
 def _solve(
     recipe: Recipe,
     pooled: Views,
@@ -192,11 +209,7 @@ def _solve(
     on_epoch: Callable[[EpochRecord], None],
     checkpoints: Checkpoints,
 ) -> None:
-    if recipe.head.hidden or recipe.head.dropout:
-        raise RecipeError(
-            "The optimizer 'lbfgs' solves a linear head; this recipe's head has hidden layers or dropout.",
-            fix="add --set phase1.optimizer=adamw, or leave head.hidden and head.dropout out.",
-        )
+    check_solver(recipe)
     if (saved := checkpoints.of(1)) is not None:
         head.load_state_dict(saved.kept)
         return

@@ -26,6 +26,7 @@ from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe
 from topwork.reports.comparison import ComparisonInputs, render_comparison
 from topwork.reports.comparison_words import ModelFacts, comparison_verdict
+from topwork.reports.wording import count
 from topwork.workflow.disputes import disputes_elsewhere, disputes_out_of_fold, photos_below
 from topwork.workflow.ladder import Ladder, ladder_entries
 from topwork.workflow.provenance import hardware, now, versions
@@ -101,7 +102,8 @@ def compare(
         rounds: `folds` and `seeds`.
 
     Raises:
-        TopworkError: if the data, a recipe, the weights or the machine do not allow it; finished rounds stay.
+        TopworkError: if the data, a recipe, the weights or the machine do not allow it. What recipes and weights do
+            not allow is refused before any work where it can be known; finished rounds stay.
     """
     k, seeds = rounds.get("folds", 5), rounds.get("seeds", 3)
     asked = _entries(recipes)
@@ -109,6 +111,8 @@ def compare(
         raise RecipeError(f"The number of seeds of a comparison must be at least 1. Got {seeds}.", fix="use 3.")
     if photos is not None:
         photos_below(photos)  # before hours of work
+    for entry in asked:  # the ladder is made of their networks
+        entry.check()
     rules = sorted({rule for entry in asked for rule in entry.recipe.data.group_by})  # one division for all
     found = grouped(scan(data, progress=progress), by=rules)
     path = Path(to) if to is not None else Path("runs") / f"compare-{found.name}"
@@ -119,7 +123,8 @@ def compare(
     plans = _plans(entries, manifests, seeds=seeds, folder=path)
     done = _carried_out(plans, found, progress=progress)
     ranking = _ranking(done, manifests)
-    facts = {entry.name: _facts(entry, done[entry.name]) for entry in entries}
+    most = _most_learned(manifests)
+    facts = {entry.name: _facts(entry, done[entry.name], photos=most) for entry in entries}
     summary = _summary(ranking, facts, found=found, counts=(k, seeds))
     write_json(path / "comparison.json", summary)
     elsewhere = None if photos is None else disputes_elsewhere(photos, _shipped(plans), progress=progress)
@@ -150,36 +155,66 @@ def _entries(recipes: Sequence[str | Path | Recipe]) -> list[Entry]:
 
 def _plans(entries: Sequence[Entry], manifests: Sequence[Manifest], *, seeds: int, folder: Path) -> list[RoundPlan]:
     """All rounds, the first seed of everything first: what is stopped early has compared something."""
+    most = _most_learned(manifests)
     return [
         RoundPlan(entry=entry, manifest=manifest, fold=fold, seed=seed, folder=folder)
         for seed in range(seeds)
         for entry in entries
         for fold, manifest in enumerate(manifests)
-        if seed == 0 or not entry.seedless
+        if seed == 0 or not entry.seedless(most)
     ]
 
 
+def _most_learned(manifests: Sequence[Manifest]) -> int:
+    """Training photos of the fold that has most: a recipe is seedless on all folds or on none."""
+    return max(len(manifest.part("train")) for manifest in manifests)
+
+
 def _carried_out(plans: Sequence[RoundPlan], found: Scan, *, progress: Progress) -> _Done:
+    rounds = _stored(plans, progress=progress)
     ladder = Ladder(plans[0].manifest, progress=progress)
     done: dict[str, dict[int, list[Round]]] = {}
     for number, plan in enumerate(plans):
         progress.step("rounds", number, len(plans))
-        stored = read_round(plan)
-        if stored is None:
-            if plan.entry.kind == "baseline":
-                ladder.run_round(plan)
-            else:
-                run_round(plan, found, progress=_Steps(progress))
-            stored = read_round(plan)
-            assert stored is not None, "a round that was stored can be read"
-            share = float(stored.predictions.correct.mean())
-            progress.say(
-                f"{plan.entry.name}, fold {plan.fold + 1}, seed {plan.seed}: accuracy {share:.3f}"
-                f" n={len(stored.predictions)} in {stored.facts['seconds']:.0f} s"
-            )
-        done.setdefault(plan.entry.name, {}).setdefault(plan.seed, []).append(stored)
+        if number not in rounds:
+            try:
+                rounds[number] = _made(plan, found, ladder=ladder, progress=progress)
+            except BaseException:  # Ctrl-C too: whoever stops hours of work wants to know what is left of them
+                if rounds:
+                    kept = f"{len(rounds)} of {count(len(plans), 'round')} are kept in {plan.folder}"
+                    progress.say(f"{kept}; the same command goes on from them.")
+                raise
+        done.setdefault(plan.entry.name, {}).setdefault(plan.seed, []).append(rounds[number])
     progress.step("rounds", len(plans), len(plans))
     return done
+
+
+def _stored(plans: Sequence[RoundPlan], *, progress: Progress) -> dict[int, Round]:
+    """Place among the plans -> the round that need not be run again."""
+    stored = {number: kept for number, plan in enumerate(plans) if (kept := read_round(plan)) is not None}
+    if stored:
+        progress.say(f"{len(stored)} of {count(len(plans), 'round')} are there already.")
+    if foreign := sum(plan.path.exists() for number, plan in enumerate(plans) if number not in stored):
+        progress.say(
+            f"{count(foreign, 'stored round')} cannot be used (other photos, folds or choices, or damaged) and will be"
+            " replaced; another folder with --to would keep what is there."
+        )
+    return stored
+
+
+def _made(plan: RoundPlan, found: Scan, *, ladder: Ladder, progress: Progress) -> Round:
+    if plan.entry.kind == "baseline":
+        ladder.run_round(plan)
+    else:
+        run_round(plan, found, progress=_Steps(progress))
+    made = read_round(plan)
+    assert made is not None, "a round that was stored can be read"
+    share = float(made.predictions.correct.mean())
+    progress.say(
+        f"{plan.entry.name}, fold {plan.fold + 1}, seed {plan.seed}: accuracy {share:.3f}"
+        f" n={len(made.predictions)} in {made.facts['seconds']:.0f} s"
+    )
+    return made
 
 
 @dataclass(frozen=True)
@@ -239,13 +274,13 @@ def _ranking(done: _Done, manifests: Sequence[Manifest]) -> Ranking:
     return compare_predictions(models, folds=folds, groups=[group_of[path] for path in paths])
 
 
-def _facts(entry: Entry, by_seed: Mapping[int, Sequence[Round]]) -> ModelFacts:
+def _facts(entry: Entry, by_seed: Mapping[int, Sequence[Round]], *, photos: int) -> ModelFacts:
     rounds = [each.facts for of_seed in by_seed.values() for each in of_seed]
     kept = rounds[0]
     return ModelFacts(
         kind=entry.kind,
         frozen=entry.kind == "baseline" or entry.frozen,
-        seedless=entry.seedless,
+        seedless=entry.seedless(photos),
         seconds=float(np.mean([each["seconds"] for each in rounds])),
         trunk_seconds=float(np.mean([each["trunk_seconds"] for each in rounds])),
         train_accuracy=float(np.mean([each["train_accuracy"] for each in rounds])),

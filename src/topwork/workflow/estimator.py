@@ -5,6 +5,7 @@ It runs the stages of `fit` on photos that are given as values, without a test p
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         recipe: the name of a packaged recipe, a TOML file, or a `Recipe`.
         settings: `KEY=VALUE` changes of the recipe, e.g. `("phase2.epochs=4",)`.
         seed: of the validation part and all that is drawn in training, >= 0; replaces the recipe's `data.seed`.
-        progress: told how far a fit is; None is silent.
+        progress: told how far a fit is; None is silent. Clones share it; copies and pickles are silent, since what
+            stands behind it (a terminal, a lock) cannot be copied.
 
     Attributes:
         classes_: (K,) the labels, sorted, with y's dtype.
@@ -139,6 +141,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         facts = BundleFacts(**{name: getattr(card, name) for name in names})
         write_bundle(Path(folder), self.model_.classifier, facts=facts)
         return Path(folder)
+
+    def __sklearn_clone__(self) -> ImageClassifier:
+        # scikit-learn would copy every parameter, and a lock cannot be copied
+        clone: ImageClassifier = super(ImageClassifier, copy.copy(self)).__sklearn_clone__()
+        clone.progress = self.progress
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "progress": None}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,7 +11,7 @@ from topwork.errors import DataError
 from topwork.evaluation.evaluate import evaluate as measure
 from topwork.evaluation.scores import Evaluation
 from topwork.exports.predictor import Predictor
-from topwork.measures.predictions import Predictions, read_predictions_csv
+from topwork.measures.predictions import Predictions
 from topwork.progress import Progress, silent
 from topwork.training.history import epoch_losses
 from topwork.workflow.rundir import RunDir
@@ -36,9 +36,8 @@ def evaluate(run: str | Path, *, data: str | Path | None = None, progress: Progr
     """
     if data is None:
         opened = RunDir.open(run)
-        text = opened.predictions_file.read_text(encoding="utf-8", errors="surrogateescape")
         losses = epoch_losses(opened.history())
-        return measure(read_predictions_csv(text), seconds=opened.evaluation()["seconds"], losses=losses)
+        return measure(opened.predictions(), seconds=opened.evaluation()["seconds"], losses=losses)
     found = scan(data, progress=progress)
     predictor = Predictor.load(run, photos=len(found.records), progress=progress)
     unknown = sorted(set(found.classes) - set(predictor.classes))

@@ -65,13 +65,10 @@ def ladder_entries(recipes: Sequence[Entry]) -> list[Entry]:
 
 def _is_probe(recipe: Recipe, probe: Recipe) -> bool:
     """Whether a recipe solves a linear head on the same features, whatever its smoothing and unused choices."""
-    same = (recipe.backbone, recipe.data.image_size, recipe.data.crop) == (
-        probe.backbone,
-        probe.data.image_size,
-        probe.data.crop,
-    )
+    mine, theirs = ((of.backbone, of.data.image_size, of.data.crop, of.data.mirror) for of in (recipe, probe))
     solved: Phase = recipe.phase1
-    return same and Entry(name="", recipe=recipe).probes and not recipe.head.hidden and solved.weight_decay is None
+    probes = Entry(name="", recipe=recipe).probes and not recipe.head.hidden
+    return mine == theirs and probes and solved.weight_decay is None
 
 
 class Ladder:

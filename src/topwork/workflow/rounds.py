@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,17 @@ from topwork.atomic import write_text
 from topwork.data.manifest import Manifest
 from topwork.data.scan import Scan
 from topwork.digest import digest
-from topwork.errors import TopworkError
-from topwork.measures.predictions import Predictions, predictions_csv, read_predictions_csv
+from topwork.errors import RecipeError, TopworkError, WeightsError
+from topwork.measures.predictions import Predictions, predictions_csv
+from topwork.models.probe import backbone_identity
 from topwork.progress import Progress
 from topwork.recipe import Recipe
+from topwork.training.kernel import check_kernel
+from topwork.training.phases import check_solver
 from topwork.workflow.fit import fit_manifest
 from topwork.workflow.journal import Journal
 from topwork.workflow.outcome import provenance_of, write_model
+from topwork.workflow.prepare import network_for
 from topwork.workflow.provenance import now
 from topwork.workflow.rundir import RunDir, draft_run
 
@@ -55,15 +60,39 @@ class Entry:
     @property
     def probes(self) -> bool:
         """Whether it solves a linear head, a convex problem, on clean views of frozen features."""
-        recipe = self.recipe
-        augmented = recipe.data.views.startswith("fixed:") and recipe.data.views != "fixed:0"
-        solved = recipe.phase1.optimizer == "lbfgs" and (not recipe.phase2.epochs or recipe.phase2.train == "none")
-        return self.frozen and solved and not augmented
+        first, views = self.recipe.phase1, self.recipe.data.views
+        cached = views.startswith("fixed:") and views != "fixed:0"
+        drawn = first.views == "augmented" or (first.views == "auto" and cached)
+        return self.frozen and self.recipe.head.kind == "linear" and first.optimizer == "lbfgs" and not drawn
 
-    @property
-    def seedless(self) -> bool:
-        """Whether no seed can change its predictions: a convex problem on features that are not random."""
-        return self.kind == "baseline" or (self.probes and self.recipe.backbone.weights != "none")
+    def seedless(self, photos: int) -> bool:
+        """Whether no seed can change its predictions: a problem with one solution, on features that are not random.
+
+        Args:
+            photos: that a round learns from, at most; of more than its landmarks a kernel head draws some.
+        """
+        head = self.recipe.head
+        stores_all = self.frozen and head.kind == "kernel" and photos <= head.landmarks
+        solved = self.probes or stores_all
+        return self.kind == "baseline" or (solved and self.recipe.backbone.weights != "none")
+
+    def check(self) -> None:
+        """Refuse what its first round would refuse, before the hours of others. Trains nothing.
+
+        Raises:
+            RecipeError, WeightsError: if the recipe cannot be carried out; they name it.
+        """
+        recipe = self.recipe
+        try:
+            network = network_for(recipe)
+            network.request()  # finds the weights
+            kernel, alone = recipe.head.kind == "kernel", not network.plans
+            if kernel:
+                check_kernel(recipe, alone=alone)
+            if network.features and not (kernel and alone):
+                check_solver(recipe)
+        except (RecipeError, WeightsError) as error:
+            raise type(error)(f"Recipe {self.name}: {error.what}", fix=error.fix) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +122,16 @@ class RoundPlan:
         """The recipe with this round's seed: of random weights, order of photos, augmentation, dropout and mixing."""
         return self.entry.recipe.replace({"data.seed": self.entry.recipe.data.seed + self.seed})
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Digest of all that decides the round's numbers."""
+        recipe = self.recipe
+        of, data = recipe.backbone, recipe.data
         rows = [[row.sha256, row.label, row.split] for row in self.manifest.rows]
         name = self.entry.name if self.entry.kind == "baseline" else ""
-        return digest(_VERSION, name, self.recipe.to_toml(), rows)
+        # A recipe only names its weights; a file of that name may hold others by now.
+        network = backbone_identity(of.name, of.weights, image_size=data.image_size, crop=data.crop, seed=data.seed)
+        return digest(_VERSION, name, recipe.to_toml(), network, rows)
 
     @property
     def ships(self) -> bool:
@@ -124,17 +157,18 @@ class Round:
 
 
 def read_round(plan: RoundPlan) -> Round | None:
-    """The stored round; None if there is none, or photos or choices were others then."""
+    """The stored round; None if there is none, it is damaged, or photos, their names or choices were others then."""
     run = RunDir(plan.path)
     try:
         facts = run.provenance()["round"]
         if facts["key"] != plan.key:
             return None
-        text = run.predictions_file.read_text(encoding="utf-8", errors="surrogateescape")
-        predictions = read_predictions_csv(text)["test"]
+        predictions, history = run.predictions()["test"], run.history()
     except (TopworkError, OSError, KeyError, TypeError, ValueError):
         return None
-    return Round(path=plan.path, predictions=predictions, history=run.history(), facts=facts)
+    if predictions.paths != tuple(row.path for row in plan.manifest.part("test")):
+        return None
+    return Round(path=plan.path, predictions=predictions, history=history, facts=facts)
 
 
 def run_round(plan: RoundPlan, found: Scan, *, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from topwork.atomic import write_json, write_text
 from topwork.errors import RunError
+from topwork.measures.predictions import Predictions, read_predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe
 
@@ -147,6 +148,16 @@ class RunDir:
         path = self.path / "history.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def predictions(self) -> dict[str, Predictions]:
+        """By split, as `predictions.csv` has them.
+
+        Raises:
+            OSError: if there is no such file.
+            DataError: if it is no such table.
+        """
+        # As bytes: universal newlines would turn a carriage return in a file name into a line feed.
+        return read_predictions_csv(self.predictions_file.read_bytes().decode("utf-8", errors="surrogateescape"))
 
     def add_lr_curve(self, phase: int, curve: Mapping[str, Any]) -> dict[str, Any]:
         """Put a phase's curve into `lr_finder.json`, beside those of other phases; all of them."""
