@@ -174,7 +174,7 @@ def test_layers_are_numbered_from_input_to_output(capsys: _Capture) -> None:
 
 
 def test_report_is_made_again_and_fit_says_where_things_are(
-    drawn_photos: Path, tmp_path: Path, capsys: _Capture
+    drawn_photos: Path, tmp_path: Path, capsys: _Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     words = [word for setting in _SETTINGS for word in ("--set", setting)]
@@ -190,9 +190,11 @@ def test_report_is_made_again_and_fit_says_where_things_are(
     (folder / "report.html").unlink()
     for chart in (folder / "figures").glob("*.svg"):  # heatmaps need the network; `explain RUN` makes those
         chart.unlink()
-    assert run(["report", str(folder)]) == 0
-    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    monkeypatch.chdir(folder)
+    assert run(["report", "."]) == 0
+    assert capsys.readouterr().out.strip() == "report.html"
     again = (folder / "report.html").read_text()
+    assert "<h1><bdi>run</bdi></h1>" in again
     assert abs(len(again) - len(first)) < 0.02 * len(first)
     assert (folder / "figures" / "confusion_matrix.svg").is_file()
     assert (folder / "evaluation.json").read_bytes() == numbers

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from topwork.explanations.faithfulness import (
+    ENOUGH,
     Areas,
     Removal,
     accuracy_without,
@@ -61,7 +62,20 @@ def test_a_map_that_knows_nothing_is_labelled(spots: tuple[np.ndarray, ...], bli
     images, _, labels = spots
     found = faithfulness(Removal(score=_red_or_green, images=images, targets=labels), blind, cells=(4, 4))
     assert not (found.beats("random") and found.beats("centre"))
+    assert not found.enough
     assert found.verdict.startswith("24 photos do not show")
+    assert found.verdict.endswith("they are too few.")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_maps_that_are_no_better_than_the_middle_are_labelled_so(spots: tuple[np.ndarray, ...], times: int) -> None:
+    """Whatever method made them: with few photos and with enough of them."""
+    images, _, labels = (np.concatenate([each] * times) for each in spots)
+    centre = centre_maps(len(images), (SIDE, SIDE))
+    found = faithfulness(Removal(score=_red_or_green, images=images, targets=labels), centre, cells=(4, 4))
+    assert not found.beats("centre")
+    assert "the middle of the photo" in found.verdict
+    assert found.enough == (len(images) >= ENOUGH) == found.to_json()["enough"] == (times == 3)
 
 
 def test_curves_by_hand() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from topwork.errors import RecipeError
+from topwork.explanations import gradcam
 from topwork.explanations.gradcam import METHODS, contrast_maps, enlarged, heatmaps, heatmaps_and_contrasts
 from topwork.models.backbone import create_backbone
 from topwork.models.classifier import Classifier
@@ -172,6 +173,53 @@ def test_a_vits_default_leaves_the_patches_a_say(subjects: ModuleType, classifie
     images = subjects.pictures(classifier.backbone.spec.size)
     assert heatmaps(classifier, images).maps.any(axis=(1, 2)).all()
     assert not heatmaps(classifier, images, layer=classifier.backbone.block_names[-1]).maps.any()
+
+
+@pytest.mark.parametrize("channels", [5, 40])
+def test_eigencam_is_the_first_component_whichever_matrix_is_smaller(channels: int) -> None:
+    """3 x 4 places, so that 5 channels take one way and 40 the other; the oracle decomposes by singular values."""
+    activation = torch.from_numpy(np.random.default_rng(channels).random((2, channels, 3, 4)).astype(np.float32))
+    found = gradcam._eigencam(activation, activation)
+    for mine, each in zip(found.numpy(), activation.numpy(), strict=True):
+        places = each.reshape(channels, 12).T.astype(np.float64)
+        centred = places - places.mean(axis=0)
+        first = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
+        strength = np.linalg.norm(places, axis=1)
+        first *= np.sign(first @ (strength - strength.mean()))
+        np.testing.assert_allclose(mine.ravel(), np.maximum(first, 0), atol=1e-5)
+
+
+def test_eigencam_of_an_early_layer_makes_no_matrix_of_all_its_places(
+    subjects: ModuleType, classifiers: dict[str, Classifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = []
+    real = torch.linalg.eigh
+
+    def noted(matrix: torch.Tensor) -> Any:
+        sides.append(matrix.shape[-1])
+        return real(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", noted)
+    classifier = classifiers["test_efficientnet"]
+    images = subjects.pictures(classifier.backbone.spec.size)[:2]
+    found = heatmaps(classifier, images, method="eigencam", layer="stem")
+    assert found.raw[0].size > 1000
+    assert max(sides) < 100
+    assert found.maps.any(axis=(1, 2)).all()
+
+
+def test_the_mirror_image_has_a_say_and_no_gradient(subjects: ModuleType, classifiers: dict[str, Classifier]) -> None:
+    plain = classifiers["test_efficientnet"]
+    both = Classifier(plain.backbone, plain.head, mirror=True).eval()
+    images = subjects.pictures(plain.backbone.spec.size)[:2]
+    recorded = []
+    hook = plain.head.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    found = heatmaps(both, images, target=0)
+    hook.remove()
+    assert recorded == [True, False]
+    np.testing.assert_allclose(found.raw, heatmaps(plain, images, target=0).raw, rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        np.testing.assert_allclose(found.logits, both(torch.from_numpy(images)).numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_enlarging_keeps_places() -> None:

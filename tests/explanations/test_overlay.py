@@ -43,11 +43,14 @@ def test_the_two_sides_of_a_contrast_have_two_hues() -> None:
 
 
 def test_panels_become_a_png_whatever_the_names() -> None:
-    rows = {
-        "a $5 class": [Panel(pixels=PICTURE, title="one\ntwo"), Panel(pixels=PICTURE)],
-        "b": [Panel(pixels=PICTURE)],
-    }
+    rows = [
+        ("a $5 class", [Panel(pixels=PICTURE, title="one\ntwo"), Panel(pixels=PICTURE)]),
+        ("b", [Panel(pixels=PICTURE)]),
+        ("b", [Panel(pixels=PICTURE)]),  # two long names may be the same once they are short
+        ("花", [Panel(pixels=PICTURE, title="花")]),  # the font lacks it, which is no reason to warn
+    ]
     with Image.open(io.BytesIO(panels_png(rows))) as picture:
         assert picture.format == "PNG"
         assert picture.width > 400
+        assert picture.height > 800
     assert panels_png(rows) == panels_png(rows)

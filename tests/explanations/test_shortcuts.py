@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from topwork.data.drawn import SPECIES, write_drawn_flowers
-from topwork.explanations.shortcuts import PROBES, Sights, hot_spots, look, probe, shortcut_findings
+from topwork.explanations.shortcuts import COARSEST, PROBES, Sights, hot_spots, look, probe, shortcut_findings
 
 EACH = 20
 
@@ -66,6 +66,29 @@ def test_another_quality_for_one_class_is_caught_in_the_file(flowers: Path, tmp_
     assert "tulip" in found["file"]
 
 
+def test_a_heic_photo_is_looked_at_like_any_other(flowers: Path, tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    photo = next(iter(sorted(flowers.rglob("*.jpg"))))
+    with Image.open(photo) as picture:
+        heif.from_pillow(picture.convert("RGB")).save(tmp_path / "photo.heic")  # without EXIF
+    seen, plain = look(tmp_path / "photo.heic").numbers, look(photo).numbers
+    assert {name: values.shape for name, values in seen.items()} == {name: each.shape for name, each in plain.items()}
+    assert np.isfinite(seen["file"]).all()
+    assert np.abs(seen["colours"] - plain["colours"]).mean() < 0.1
+
+
+def test_a_jpeg_may_number_its_only_table_as_it_likes(flowers: Path, tmp_path: Path) -> None:
+    with Image.open(next(iter(sorted(flowers.rglob("*.jpg"))))) as picture:
+        picture.convert("L").save(tmp_path / "first.jpg")
+    data = bytearray((tmp_path / "first.jpg").read_bytes())
+    data[data.index(b"\xff\xdb") + 4] = 1  # the table's number
+    data[data.index(b"\xff\xc0") + 12] = 1  # and the one that the only channel names
+    (tmp_path / "second.jpg").write_bytes(data)
+    np.testing.assert_array_equal(
+        look(tmp_path / "second.jpg").numbers["file"], look(tmp_path / "first.jpg").numbers["file"]
+    )
+
+
 def test_classes_that_are_colours_are_named_so() -> None:
     rng = np.random.default_rng(0)
     labels = [name for name in SPECIES for _ in range(EACH)]
@@ -107,7 +130,31 @@ def test_heatmaps_that_never_leave_one_corner_are_a_hot_spot() -> None:
     raw[:20, 6, 6] = 5  # class a: always the lower right corner
     raw[20:40, 3, 3] = 5  # class b: always the middle, where objects are
     spots = hot_spots(raw, ["a"] * 20 + ["b"] * 20 + ["c"] * 20)
-    assert [(spot.label, spot.row, spot.column) for spot in spots] == [("a", 6, 6)]
+    assert [(spot.label, spot.row, spot.column, spot.place) for spot in spots] == [("a", 6, 6, "lower right")]
     (finding,) = shortcut_findings([], spots)
     assert (finding.kind, finding.severity) == ("shortcut", "warning")
     assert "heatmaps of a" in finding.evidence
+    assert "look there (lower right)" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("cell", "place"),
+    [
+        *(((0, 0), "upper left"), ((3, 0), "middle left"), ((0, 3), "upper middle"), ((6, 4), "lower middle")),
+        ((5, 5), "lower right"),  # a sign in the corner is often seen best one cell further in
+        *(((5, 3), None), ((4, 5), None), ((3, 3), None)),  # objects stand there
+    ],
+)
+def test_the_place_of_a_hot_spot_is_named(cell: tuple[int, int], place: str | None) -> None:
+    raw = np.zeros((20, 7, 7), np.float32)
+    raw[:, *cell] = 1
+    assert [spot.place for spot in hot_spots(raw, ["a"] * 20)] == ([] if place is None else [place])
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_a_map_of_few_cells_has_no_edge(side: int) -> None:
+    """Of 1 x 1 cells all lie at the edge, of 4 x 4 still 12 of 16: an object alone would raise a warning there."""
+    raw = np.zeros((40, side, side), np.float32)
+    raw[:, 0, 0] = 1
+    assert hot_spots(raw, ["a"] * 40) == ()
+    assert len(hot_spots(np.pad(raw, ((0, 0), (0, COARSEST - side), (0, COARSEST - side))), ["a"] * 40)) == 1

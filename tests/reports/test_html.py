@@ -12,6 +12,7 @@ import pytest
 from topwork.recipe import Recipe
 from topwork.reports.html import render_report
 from topwork.reports.inputs import PredictionRow, ReportInputs
+from topwork.reports.wording import points
 
 HOSTILE = ("<script>alert(1)</script>", '" onload="alert(1)', "caf\udce9 \u202egnp", "$x_1$ & Söhne", "花")
 
@@ -137,6 +138,34 @@ def test_the_verdict_names_accuracy_with_interval_and_n_and_the_weakest_class(in
     assert f"interval {accuracy['low'] * 100:.1f} to {accuracy['high'] * 100:.1f} %, n = {accuracy['n']}" in page.text
     weakest = min(inputs.scores["per_class"].items(), key=lambda item: item[1]["recall"]["value"])[0]
     assert f"Weakest is “{weakest}”" in page.text
+
+
+def test_the_gap_is_in_points_with_its_interval(inputs: ReportInputs, page: Page) -> None:
+    gap = inputs.evaluation["gap"]["train_minus_test"]["accuracy"]
+    value, low, high = (points(gap[bound]) for bound in ("value", "low", "high"))
+    assert f"Train \N{MINUS SIGN} test {value} points, [{low}, {high}]" in page.text
+
+
+def test_what_findings_of_a_kind_ask_for_is_said_once_or_at_each(inputs: ReportInputs) -> None:
+    asked = ("crop the border.", "look at the upper left.", "look at the lower right.")
+    found = [
+        {"kind": "shortcut", "severity": "warning", "files": [], "evidence": f"number {n}.", "remedy": remedy}
+        for n, remedy in enumerate(asked)
+    ]
+    for many in (found[:2], found):
+        text = render_report(replace(inputs, findings=many)).casefold()
+        assert [text.count(remedy) for remedy in asked[: len(many)]] == [1] * len(many)
+    alike = [{**each, "remedy": asked[0]} for each in found]
+    for number in (1, 2, 3):
+        assert render_report(replace(inputs, findings=alike[:number])).casefold().count(asked[0]) == 1
+
+
+def test_probes_count_the_photos_that_they_judged(inputs: ReportInputs) -> None:
+    probe = {**inputs.explanations["shortcuts"]["probes"][0]}
+    probe["accuracy"] = {**probe["accuracy"], "n": 97}  # of 120, the others are of classes that are too small
+    shortcuts = {**inputs.explanations["shortcuts"], "probes": [probe]}
+    text = Page(render_report(replace(inputs, explanations={**inputs.explanations, "shortcuts": shortcuts}))).text
+    assert "cross-validated on 97 photos" in text
 
 
 def test_confusion_cells_are_the_matrix(inputs: ReportInputs) -> None:

@@ -41,7 +41,7 @@ def _opened(chromium: Any, address: str, *, width: int, scheme: str = "light") -
     return page, complaints, requests
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 900, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_fetched_logged_or_wider_than_the_screen(
     chromium: Any, address: str, width: int, scheme: str
@@ -50,6 +50,15 @@ def test_nothing_is_fetched_logged_or_wider_than_the_screen(
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [address]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 861, 900, 1050, 1280])
+def test_the_words_beside_an_error_have_room(chromium: Any, address: str, width: int) -> None:
+    page, _, _ = _opened(chromium, address, width=width)
+    words = page.locator(".errors .explained dl").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
+    assert len(words) == 2
+    assert min(words) >= 200
     page.close()
 
 

@@ -44,6 +44,13 @@ def test_what_to_look_at_follows_what_is_wrong(inputs: ReportInputs) -> None:
     )
 
 
+@pytest.mark.parametrize(("photos", "words"), [(3, "; 3 were taken for “tulips”."), (1, "; 1 was taken for “tulips”.")])
+def test_the_weakest_class_says_what_it_was_taken_for(inputs: ReportInputs, photos: int, words: str) -> None:
+    weakest = min(inputs.scores["per_class"], key=lambda name: inputs.scores["per_class"][name]["recall"]["value"])
+    changed = _changed(inputs, most_confused=[[weakest, "tulips", photos]])
+    assert verdict(changed)[1].text.endswith(words)
+
+
 def test_confident_errors_are_counted_on_the_judged_part_only(inputs: ReportInputs) -> None:
     good = {"value": 0.95, "low": 0.93, "high": 0.97, "n": 600}
     rows = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import topwork
 from topwork.cli.app import run
 from topwork.data.manifest import Manifest
 from topwork.errors import DataError, RecipeError
-from topwork.workflow.explain import write_pictures
+from topwork.explanations import gradcam
+from topwork.workflow import explaining
+from topwork.workflow.pictures import write_pictures
 from topwork.workflow.rundir import RunDir
 
 
@@ -129,8 +132,95 @@ def test_the_runs_verdict_stands_beside_heatmaps_of_the_same_kind_only(
     photos = _photos(drawn_photos, 1)
     checked = RunDir.open(tiny_run.path).explanations()
     assert topwork.explain(tiny_run.path, photos).verdict == checked["faithfulness"]["verdict"] != ""
-    assert topwork.explain(tiny_run.path, photos, method="eigencam").verdict == ""
-    assert topwork.explain(tiny_run.path, photos, layer="blocks.4").verdict == ""
+    for others in ({"method": "eigencam"}, {"layer": "blocks.4"}):
+        verdict = topwork.explain(tiny_run.path, photos, **others).verdict  # type: ignore[arg-type]
+        assert verdict == f"Not checked: this run tested gradcam at {checked['layer']} only."
+    assert topwork.explain(tiny_run.model, photos).verdict == ""  # a bundle has checked nothing
+
+
+def test_the_verdict_is_of_whatever_method_the_run_tested(
+    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.path, copy)
+    said = RunDir.open(copy).explanations()
+    said["method"], said["faithfulness"]["verdict"] = "layercam", "Not shown to be better than the middle of the photo."
+    (copy / "explanations.json").write_text(json.dumps(said))
+    found = topwork.explain(copy, _photos(drawn_photos, 1), method="layercam")
+    assert found.verdict == said["faithfulness"]["verdict"]
+
+
+def test_a_run_without_frozen_features_says_that_it_has_none(
+    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path, lines: Any
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.path, copy)
+    run_dir = RunDir.open(copy)
+    run_dir.write_recipe(run_dir.recipe().replace({"phase1.train": "all", "phase2.epochs": 0, "head.kind": "linear"}))
+    (photo,) = topwork.explain(copy, _photos(drawn_photos, 1), progress=lines).photos
+    assert photo.neighbours == ()
+    assert "Nearest training photos are left out: this run keeps no features of a frozen network." in lines.said
+    assert not any("computes them" in line for line in lines.said)
+
+
+def test_heatmaps_that_show_nothing_are_said(
+    tiny_run: topwork.Run, drawn_photos: Path, monkeypatch: pytest.MonkeyPatch, lines: Any
+) -> None:
+    """As of a network that reads only its class token behind the layer."""
+    real = gradcam.heatmaps_and_contrasts
+
+    def blank(*given: Any, **named: Any) -> Any:
+        return tuple(replace(each, raw=np.zeros_like(each.raw)) for each in real(*given, **named))
+
+    photos = _photos(drawn_photos, 2)
+    topwork.explain(tiny_run.model, photos, progress=lines)
+    assert lines.said == []
+    monkeypatch.setattr(gradcam, "heatmaps_and_contrasts", blank)
+    found = topwork.explain(tiny_run.model, photos, progress=lines)
+    assert [photo.peak for photo in found.photos] == [None, None]
+    assert lines.said == [
+        "No heatmap shows anything: no place of layer conv_head speaks for a class.",
+        "Try `topwork explain` with --method eigencam or an earlier --layer.",
+    ]
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_a_fit(
+    tiny_run: topwork.Run, monkeypatch: pytest.MonkeyPatch, lines: Any
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError("cannot identify image file")
+
+    monkeypatch.setattr(explaining, "explain_run", fails)
+    given: dict[str, Any] = {
+        "manifest": Manifest.read_csv(tiny_run.path / "manifest.csv", root=Path()),
+        "extractor": None,
+    }
+    explaining.explain_fitted(RunDir.open(tiny_run.path), **given, has_time=True, progress=lines)
+    assert lines.said == ["Nothing is explained: cannot identify image file"]
+
+
+def test_what_a_run_is_found_to_be_is_printed_with_its_warnings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = {"value": 0.9, "low": 0.7, "high": 0.97, "n": 20}
+    said: dict[str, Any] = {
+        "shortcuts": {"probes": [], "hot_spots": [{"class": "rose", "place": "lower right", "share": share}]},
+        "confusers": [],
+        "randomisation": {"passed": False},
+        "faithfulness": {"verdict": "The heatmaps mark what the model uses."},
+    }
+    monkeypatch.setattr(explaining, "explain_finished", lambda *_, **__: said)
+    assert run(["explain", "runs/photos"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith(
+        "WARNING: 0.900 [0.700, 0.970] n=20 of the heatmaps of rose peak at one and the same place"
+    )
+    assert "(lower right)" in shown[0]
+    assert shown[1].startswith("WARNING: the heatmaps hardly change when the model forgets")
+    assert shown[2:] == ["The heatmaps mark what the model uses.", "report  runs/photos/report.html"]
+    said["randomisation"]["passed"], said["shortcuts"]["hot_spots"] = True, []
+    assert run(["explain", "runs/photos"]) == 0
+    assert "WARNING" not in capsys.readouterr().out
 
 
 def test_options_that_would_change_nothing_are_refused(
@@ -159,13 +249,15 @@ def test_fit_explains_its_run(tiny_run: topwork.Run, drawn_photos: Path) -> None
         assert known[each["path"]] == each["label"] != each["suggested"]
         assert each["p_label"] <= 0.2
     assert set(said["faithfulness"]["beats"]) == {"random", "centre"}
-    assert said["faithfulness"]["deletion"]["n"] == 10  # all test photos: there are not more
+    assert said["faithfulness"]["deletion"]["n"] == said["could_judge"] == 10  # all test photos: there are not more
+    assert said["shortcuts"]["coarse"]  # 64 pixels give 2 x 2 cells
     assert set(said["hidden"]) == {"intact", "background blurred", "object blurred", "note"}
     assert all(each["label"] not in each["classes"] for each in said["confusers"])
     for name in ("gradcam_example", "gradcam_grid"):
         assert (tiny_run.path / "figures" / f"{name}.png").stat().st_size > 1000
     assert "explain" in RunDir.open(tiny_run.path).evaluation()["seconds"]
     page = (tiny_run.path / "report.html").read_text(encoding="utf-8")
+    assert "asks more of them" not in page
     assert all(f'<section id="{section}"' in page for section in ("errors", "why", "shortcuts", "labels"))
     shown = {photo["path"] for photo in said["photos"] if photo["label"] != photo["predicted"]}
     assert page.count('<li class="explained">') == len(shown) > 0
@@ -185,5 +277,7 @@ def test_a_finished_run_is_explained_in_full(
     first = RunDir.open(tiny_run.path).explanations()
     assert [photo["neighbours"] for photo in said["photos"]] == [photo["neighbours"] for photo in first["photos"]]
     assert run(["explain", str(copy)]) == 0
-    assert "accuracy, background blurred" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "accuracy, background blurred" in shown
+    assert shown.splitlines()[-1] == f"report  {copy / 'report.html'}"
     assert run(["explain", str(tmp_path)]) == 2

@@ -200,6 +200,15 @@ def test_only_a_finished_run_opens(tmp_path: Path) -> None:
             RunDir.open(path)
 
 
+def test_a_run_has_a_name_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos-1" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "photos-1" / "model")
+    assert RunDir(Path("..")).name == RunDir(tmp_path / "photos-1").name == "photos-1"
+    (tmp_path / ".photos-2.unfinished").mkdir()
+    monkeypatch.chdir(tmp_path / ".photos-2.unfinished")
+    assert RunDir(Path(".")).name == "photos-2"
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     _finish(tmp_path / "run", "x")
     run = RunDir.open(tmp_path / "run")

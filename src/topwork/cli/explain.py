@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -53,17 +53,18 @@ def _explain(
       topwork explain runs/photos
       topwork explain runs/photos new-photos/ --method layercam --to why/
     """
-    from topwork.workflow.explain import explain, write_pictures
+    from topwork.workflow.explain import explain
+    from topwork.workflow.pictures import write_pictures
 
     if not images:
         given = {"--to": to, "--method": method, "--layer": layer, "--target": target}
         _explain_run(model, unused=[name for name, value in given.items() if value is not None], as_json=as_json)
         return
     asked = cast("Method", method or "gradcam")
+    folder = Path(to or "explanations")
     with console_progress() as progress:
         found = explain(model, images, target=target, method=asked, layer=layer, progress=progress)
-    folder = Path(to or "explanations")
-    pictures = write_pictures(found, folder)
+        pictures = write_pictures(found, folder, progress=progress)
     if as_json:
         print_json(found.to_json() | {"pictures": [str(path) for path in pictures]})
     elif found.photos:
@@ -92,6 +93,7 @@ def _rows(found: Explained, pictures: Sequence[Path]) -> list[list[str]]:
 
 def _explain_run(run: str, *, unused: Sequence[str], as_json: bool) -> None:
     from topwork.workflow.explaining import explain_finished
+    from topwork.workflow.rundir import RunDir
 
     if unused:
         raise RecipeError(
@@ -103,18 +105,28 @@ def _explain_run(run: str, *, unused: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json(said)
         return
+    for line in _lines(said):
+        typer.echo(line)
+    typer.echo(f"report  {RunDir(Path(run)).report_file}")
+
+
+def _lines(said: dict[str, Any]) -> Iterator[str]:
+    """What the run is found to be, warnings among it."""
     for name, interval in said.get("hidden", {}).items():
         if name != "note":
-            typer.echo(f"accuracy, {name}: {_shown(interval)}")
+            yield f"accuracy, {name}: {_shown(interval)}"
     for probe in said["shortcuts"]["probes"]:
         warning = "  WARNING: see the report" if probe["warns"] else ""
-        typer.echo(
-            f"probe, {probe['name']} only: {_shown(probe['accuracy'])}, majority {probe['majority']:.3f}{warning}"
-        )
+        yield f"probe, {probe['name']} only: {_shown(probe['accuracy'])}, majority {probe['majority']:.3f}{warning}"
+    for spot in said["shortcuts"]["hot_spots"]:
+        share = f"{_shown(spot['share'])} of the heatmaps of {spot['class']}"
+        yield f"WARNING: {share} peak at one and the same place at the edge ({spot['place']}): see the report"
     for each in said["confusers"][:3]:
-        typer.echo(f"confusing: {each['path']} stands near {each['times']} photos of {', '.join(each['classes'])}")
+        yield f"confusing: {each['path']} stands near {each['times']} photos of {', '.join(each['classes'])}"
+    if not said.get("randomisation", {}).get("passed", True):
+        yield "WARNING: the heatmaps hardly change when the model forgets: they show the photo, not the model"
     if "faithfulness" in said:
-        typer.echo(said["faithfulness"]["verdict"])
+        yield said["faithfulness"]["verdict"]
 
 
 def _shown(interval: dict[str, float]) -> str:

@@ -21,6 +21,7 @@ from topwork.measures.intervals import Interval, wilson
 from topwork.measures.predictions import softmax
 
 __all__ = [
+    "ENOUGH",
     "Areas",
     "Faithfulness",
     "Removal",
@@ -39,9 +40,11 @@ _Ints = npt.NDArray[np.int64]
 Score = Callable[[_Images], npt.NDArray[Any]]
 """uint8 evaluation views (n,H,W,3) -> logits (n,K)."""
 
+ENOUGH = 50
+"""Photos from which a difference that matters would be seen; below, no difference may be for lack of photos."""
+
 _BLUR = 1 / 20  # sigma in picture sides: shapes are gone, colours stay
 _BATCH = 64
-_ENOUGH = 50  # photos from which a difference that matters would be seen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,14 +126,19 @@ class Faithfulness:
         return self.against[other]["deletion"].high < 0 < self.against[other]["insertion"].low
 
     @property
+    def enough(self) -> bool:
+        """Whether the photos are many enough to say that there is no difference."""
+        return self.deletion.n >= ENOUGH
+
+    @property
     def verdict(self) -> str:
         """One sentence for people."""
         lost = [name for name, words in _OTHERS.items() if not self.beats(name)]
         if not lost:
             return "The heatmaps mark what the model uses: better than random maps and than the middle of the photo."
         names = " nor ".join(_OTHERS[name] for name in lost)
-        if self.deletion.n < _ENOUGH:
-            return f"{self.deletion.n} photos do not show that the heatmaps are better than {names}; ask more photos."
+        if not self.enough:
+            return f"{self.deletion.n} photos do not show that the heatmaps are better than {names}: they are too few."
         return f"The heatmaps are not shown to be better than {names} on {self.deletion.n} photos; do not rely on them."
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +150,7 @@ class Faithfulness:
                 name: {key: interval.to_json() for key, interval in each.items()} for name, each in self.against.items()
             },
             "beats": {name: self.beats(name) for name in self.against},
+            "enough": self.enough,
             "verdict": self.verdict,
         }
 

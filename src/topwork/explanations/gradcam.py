@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -41,8 +42,7 @@ class Heatmaps:
 
     Args:
         raw: (N,h,w) at the layer's own resolution, unscaled: >= 0, but for contrasts signed.
-        maps: (N,H,W) at the pictures' size, each divided by its largest absolute value: [0,1], for contrasts [-1,1];
-            a map without any evidence is 0 everywhere.
+        size: (H,W) of the pictures.
         logits: (N,K) of the pictures.
         targets: (N,) the class that each map explains.
         against: (N,) the class that it is contrasted with; None for ordinary maps.
@@ -51,12 +51,20 @@ class Heatmaps:
     """
 
     raw: _Floats
-    maps: _Floats
+    size: tuple[int, ...]
     logits: _Floats
     targets: _Ints
     against: _Ints | None = None
     method: str
     layer: str
+
+    @cached_property
+    def maps(self) -> _Floats:
+        """(N,H,W) at the pictures' size, each divided by its largest absolute value: [0,1], for contrasts [-1,1].
+
+        A map without any evidence is 0 everywhere.
+        """
+        return enlarged(self.raw, self.size)
 
 
 def heatmaps(
@@ -102,7 +110,9 @@ def contrast_maps(
     """Why this class and not that one: Grad-CAM of the difference of two logits, with its sign.
 
     Positive places speak for the first class, negative ones for the second. Where the layer is the last, pooling a mean
-    and the head linear, a raw map sums to the difference of the logits without their biases.
+    and the head linear, a raw map sums to the difference of the logits without their biases. A classifier that judges
+    the mirror image too is explained on the picture alone, so its maps sum to the difference of the logits that the
+    picture alone gets, and not of `Heatmaps.logits`.
 
     Args:
         classifier, images, layer, batch: as for `heatmaps`.
@@ -161,8 +171,8 @@ class _One:
         return logits.gather(1, mine[:, None])[:, 0]
 
     def heatmaps(self, raw: _Floats, logits: _Floats, *, size: tuple[int, ...], layer: str) -> Heatmaps:
-        targets, maps = np.concatenate(self._taken), enlarged(raw, size)
-        return Heatmaps(raw=raw, maps=maps, logits=logits, targets=targets, method=self._method, layer=layer)
+        targets = np.concatenate(self._taken)
+        return Heatmaps(raw=raw, size=size, logits=logits, targets=targets, method=self._method, layer=layer)
 
 
 class _Two:
@@ -187,7 +197,7 @@ class _Two:
         named = np.concatenate(self._taken)
         return Heatmaps(
             raw=raw,
-            maps=enlarged(raw, size),
+            size=size,
             logits=logits,
             targets=named[:, 0],
             against=named[:, 1],
@@ -237,8 +247,10 @@ def _answers(classifier: Classifier, activation: torch.Tensor, *, seam: Seam, im
     if not classifier.mirror:
         return found
     # Answered with the mirror image, explained on the picture itself.
-    other = seam.above(seam.below(torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1]))))
-    return found + ((other - found) / 2).detach()
+    with torch.no_grad():
+        other = seam.above(seam.below(torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1]))))
+        half_way = (other - found) / 2
+    return found + half_way
 
 
 def _weighted(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -266,8 +278,12 @@ def _eigencam(activation: torch.Tensor, _gradient: torch.Tensor) -> torch.Tensor
     """The component is known up to its sign; the one is taken that rises with the activation's strength."""
     places = activation.flatten(2).transpose(1, 2).double()  # (N,C,h,w) -> (N,hw,C)
     centred = places - places.mean(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(centred @ centred.transpose(1, 2))  # hw x hw is smaller than C x C
-    first = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()  # = centred @ the first right singular vector
+    if centred.shape[1] <= centred.shape[2]:  # the smaller Gram matrix: late layers have few places, early ones many
+        values, vectors = torch.linalg.eigh(centred @ centred.transpose(1, 2))  # (N,hw,hw)
+        first = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()  # = centred @ the first right singular vector
+    else:
+        _, vectors = torch.linalg.eigh(centred.transpose(1, 2) @ centred)  # (N,C,C)
+        first = (centred @ vectors[..., -1:])[..., 0]  # (N,hw)
     strength = places.norm(dim=2)
     sign = (first * (strength - strength.mean(dim=1, keepdim=True))).sum(dim=1, keepdim=True)
     oriented = (first * torch.where(sign < 0, -1.0, 1.0)).relu().float()

@@ -7,7 +7,9 @@ colour-blind readers tell apart, and its two classes stand in its title.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +34,7 @@ class Panel:
 
     Args:
         pixels: (H,W,3) uint8.
-        title: above it; may have several lines.
+        title: above it; may have several lines. Names of others must have been made fit to be shown, and short.
         is_wrong: marks a wrong prediction.
     """
 
@@ -69,21 +71,21 @@ def contrast_overlay(picture: _Pixels, contrast: _Floats) -> _Pixels:
     return np.asarray((grey[..., None] * (1 - opacity) + colours * opacity).round(), np.uint8)
 
 
-def panels_png(rows: Mapping[str, Sequence[Panel]]) -> bytes:
+def panels_png(rows: Sequence[tuple[str, Sequence[Panel]]]) -> bytes:
     """Rows of panels, each row with its name at the left, as a PNG.
 
     Args:
-        rows: name -> panels; an empty name leaves no room for it.
+        rows: name and panels of each; a name must be as fit to be shown as a title, an empty one takes no room.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    columns = max(len(panels) for panels in rows.values())
-    lines = max((panel.title.count("\n") + 1 for panels in rows.values() for panel in panels if panel.title), default=0)
-    size = (columns * _INCHES + 0.35 * any(rows), len(rows) * (_INCHES + _LINE * lines + _PAD))
-    with rc_context({"text.parse_math": False, "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"]}):
+    columns = max(len(panels) for _, panels in rows)
+    lines = max((panel.title.count("\n") + 1 for _, panels in rows for panel in panels if panel.title), default=0)
+    has_names = any(name for name, _ in rows)
+    size = (columns * _INCHES + 0.35 * has_names, len(rows) * (_INCHES + _LINE * lines + _PAD))
+    with _lettering():
         figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-        for (name, panels), line in zip(rows.items(), figure.subplots(len(rows), columns, squeeze=False), strict=True):
+        for (name, panels), line in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
             for axes in line:
                 axes.set_axis_off()
             for panel, axes in zip(panels, line, strict=False):
@@ -94,7 +96,7 @@ def panels_png(rows: Mapping[str, Sequence[Panel]]) -> bytes:
                 line[0].text(
                     -0.06,
                     0.5,
-                    name[:28],
+                    name,
                     transform=line[0].transAxes,
                     rotation=90,
                     ha="right",
@@ -106,3 +108,16 @@ def panels_png(rows: Mapping[str, Sequence[Panel]]) -> bytes:
         stream = io.BytesIO()
         figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
     return stream.getvalue()
+
+
+@contextmanager
+def _lettering() -> Iterator[None]:
+    """The same letters everywhere, no formulas, and no word about scripts that this font lacks."""
+    from matplotlib import rc_context
+
+    with (
+        rc_context({"text.parse_math": False, "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"]}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

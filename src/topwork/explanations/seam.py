@@ -70,9 +70,9 @@ class Seam:
         """
         network = cast(Any, self._classifier.backbone.network)
         if values.ndim == 4:
-            width = getattr(network, "num_features", None)
-            is_last = values.shape[1] != width and values.shape[3] == width and not self._classifier.backbone.cuttable
-            return values.permute(0, 3, 1, 2) if is_last else values
+            width, whole = getattr(network, "num_features", None), not self._classifier.backbone.cuttable
+            channels_last = whole and values.shape[1] != width and values.shape[3] == width
+            return values.permute(0, 3, 1, 2) if channels_last else values
         if values.ndim == 3:
             patches = values[:, int(getattr(network, "num_prefix_tokens", 0)) :]
             rows, columns = _token_grid(network, patches.shape[1])

@@ -6,7 +6,6 @@ its 8 x 8 colours, one only the file. And a look at the heatmaps: whether those 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,23 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from topwork.data.container import Limits, open_picture
 from topwork.data.decode import decode_bytes, printable, read_file
 from topwork.data.finding import Finding
 from topwork.data.sniff import HEAD_BYTES, picture_format
 from topwork.measures.intervals import Interval, wilson
 
-__all__ = ["PROBES", "HotSpot", "Probe", "Sights", "hot_spots", "look", "probe", "shortcut_findings"]
+__all__ = ["COARSEST", "PROBES", "HotSpot", "Probe", "Sights", "hot_spots", "look", "probe", "shortcut_findings"]
 
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int64]
 
 PROBES = ("border", "colours", "file")
 """What the classifiers see: a frame of 3/32 of the side; the mean colours of 8 x 8 fields; the file's properties."""
+
+COARSEST = 5
+"""Cells a side below which no hot spot is looked for: there most cells lie at the edge, also those of any object."""
 
 _SIDE, _FRAME = 32, 3
 _FOLDS = 5
@@ -39,7 +41,12 @@ _TREES = 40
 # themselves are honest evidence, so colours alone must nearly solve the task.
 _ALLOWED = {"border": 0.4, "colours": 0.75, "file": 0.4}
 _ONE_CLASS = 0.9  # AUROC of one class against the rest, border and file
-_SEEN_BY = {"border": "its border alone", "colours": "8 x 8 colours alone", "file": "properties of the file alone"}
+_SEEN_BY = {
+    "border": "only the photo's border",
+    "colours": "only 8 x 8 colours",
+    "file": "only properties of the file",
+}
+_ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,17 +108,25 @@ class HotSpot:
     Args:
         label: the class.
         row, column: the cell, from the upper left one.
+        place: the same in words, by thirds: `upper left`, `middle right`, ...
         share: of the class's heatmaps that peak there.
     """
 
     label: str
     row: int
     column: int
+    place: str
     share: Interval
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"class": self.label, "row": self.row, "column": self.column, "share": self.share.to_json()}
+        return {
+            "class": self.label,
+            "row": self.row,
+            "column": self.column,
+            "place": self.place,
+            "share": self.share.to_json(),
+        }
 
 
 def look(path: Path) -> Sights:
@@ -137,7 +152,7 @@ def look(path: Path) -> Sights:
 def probe(
     name: str, sights: Sequence[Sights], *, labels: Sequence[str], groups: Sequence[str], seed: int = 0
 ) -> Probe | None:
-    """Cross-validate one probe; None if fewer than two classes have ten photos and two groups.
+    """Cross-validate one probe; None if fewer than two classes have ten photos in five groups.
 
     Args:
         name: one of `PROBES`.
@@ -160,18 +175,25 @@ def probe(
 def hot_spots(raw: _Floats, labels: Sequence[str]) -> tuple[HotSpot, ...]:
     """Classes whose heatmaps (N,h,w) mostly peak in one cell at the edge: at least half of them, beyond the interval.
 
-    An object may lie anywhere, and mostly in the middle; a watermark or a frame never moves.
+    An object may lie anywhere, and mostly in the middle; a watermark or a frame never moves. In a corner all cells that
+    lie in the outer quarter both ways count: a sign there is often seen best one cell further in, where no padding is.
+    Of maps with fewer than `COARSEST` cells a side nothing is said.
     """
     rows, columns = raw.shape[1:]
-    found = []
+    found: list[HotSpot] = []
+    if min(rows, columns) < COARSEST:
+        return ()
     for label in sorted(set(labels)):
         mine = raw[[each == label for each in labels]]
         peaks = mine.reshape(len(mine), -1).argmax(1)[mine.any(axis=(1, 2))]
         counts = np.bincount(peaks, minlength=rows * columns)
         row, column = divmod(int(counts.argmax()), columns)
         share = wilson(int(counts.max()), len(mine))
-        if share.low >= 0.5 and (row in (0, rows - 1) or column in (0, columns - 1)):
-            found.append(HotSpot(label=label, row=row, column=column, share=share))
+        aside = [abs((row + 0.5) / rows - 0.5), abs((column + 0.5) / columns - 0.5)]  # from the middle, in sides
+        is_outermost = row in (0, rows - 1) or column in (0, columns - 1)
+        if share.low >= 0.5 and (is_outermost or min(aside) > 0.25):
+            place = f"{_ROWS[3 * row // rows]} {_COLUMNS[3 * column // columns]}"
+            found.append(HotSpot(label=label, row=row, column=column, place=place, share=share))
     return tuple(found)
 
 
@@ -182,14 +204,15 @@ def shortcut_findings(probes: Sequence[Probe], spots: Sequence[HotSpot] = ()) ->
         if each.warns:
             who = f"; it gives away {', '.join(each.given_away)}" if each.given_away else ""
             evidence = (
-                f"a classifier that sees {_SEEN_BY[each.name]} is right for {each.accuracy} of the photos,"
-                f" where always naming the largest class is for {each.majority:.3f}{who}."
+                f"a classifier that sees {_SEEN_BY[each.name]} names the right class for a share of {each.accuracy};"
+                f" always naming the largest class would for {each.majority:.3f}{who}."
             )
             remedy = "make photos of all classes in the same way, or crop and save them alike; then fit again."
             findings.append(Finding(kind="shortcut", severity="warning", files=(), evidence=evidence, remedy=remedy))
     for spot in spots:
-        evidence = f"of the heatmaps of {spot.label}, {spot.share} peak at one and the same place at the edge."
-        remedy = "look there for a watermark, a date or a frame; remove it, then fit again."
+        where = f"one and the same place at the edge ({spot.place})"
+        evidence = f"of the heatmaps of {spot.label}, {spot.share} peak at {where}."
+        remedy = f"look there ({spot.place}) for a watermark, a date or a frame; remove it, then fit again."
         findings.append(Finding(kind="shortcut", severity="warning", files=(), evidence=evidence, remedy=remedy))
     return tuple(findings)
 
@@ -197,16 +220,16 @@ def shortcut_findings(probes: Sequence[Probe], spots: Sequence[HotSpot] = ()) ->
 def _file_numbers(data: bytes, *, width: int, height: int) -> _Floats:
     """Size, shape, bytes, format, EXIF, colour profile and JPEG quality: nothing of the picture."""
     container = picture_format(data[:HEAD_BYTES]) or ""
-    with Image.open(io.BytesIO(data)) as image:  # the header only; the limits were checked by decoding it
-        tables = getattr(image, "quantization", {})
-        coarse = float(np.mean(tables[0])) if tables else 0.0
-        facts = [
-            *(width, height, width / height, len(data), len(data) / (width * height), coarse, len(tables)),
-            *(len(image.info.get("exif", b"")), "icc_profile" in image.info, "progressive" in image.info),
-            *(container == known for known in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")),
-            *(image.mode == known for known in ("RGB", "L", "P", "RGBA", "CMYK")),
-            float("dpi" in image.info),
-        ]
+    image, _ = open_picture(data, container, limits=Limits(), target=_SIDE)  # the header, as `decode_bytes` read it
+    tables = getattr(image, "quantization", {})
+    coarse = float(np.mean(next(iter(tables.values())))) if tables else 0.0
+    facts = [
+        *(width, height, width / height, len(data), len(data) / (width * height), coarse, len(tables)),
+        *(len(image.info.get("exif") or b""), "icc_profile" in image.info, "progressive" in image.info),
+        *(container == known for known in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")),
+        *(image.mode == known for known in ("RGB", "L", "P", "RGBA", "CMYK")),
+        float("dpi" in image.info),
+    ]
     return np.array(facts, np.float32)
 
 

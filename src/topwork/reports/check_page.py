@@ -10,6 +10,7 @@ from typing import Any
 
 from topwork.data.finding import Finding
 from topwork.reports.html import render_page
+from topwork.reports.remedies import WITHOUT_PICTURE, common_remedy
 from topwork.reports.thumbnail import Thumbnail, make_thumbnail
 from topwork.reports.wording import count
 
@@ -141,7 +142,7 @@ def _shown_kinds(inputs: CheckInputs) -> tuple[KindOfFinding, ...]:
             title=_TITLES.get(kind, kind.replace("_", " ").capitalize()) + _MORE_TITLE.get((kind, severity), ""),
             severity=severity,
             total=len(kinds[kind, severity]),
-            remedy=_common_remedy(kinds[kind, severity]),
+            remedy=common_remedy(finding.remedy for finding in kinds[kind, severity]),
             findings=tuple(
                 ShownFinding(finding, tuple(pictures[file] for file in files if file in pictures))
                 for finding, files in found
@@ -149,12 +150,6 @@ def _shown_kinds(inputs: CheckInputs) -> tuple[KindOfFinding, ...]:
         )
         for (kind, severity), found in wanted.items()
     )
-
-
-def _common_remedy(findings: Sequence[Finding]) -> str | None:
-    """What several findings ask for, if that is the same: it needs to be said only once."""
-    remedies = {finding.remedy for finding in findings}
-    return remedies.pop() if len(findings) > 1 and len(remedies) == 1 else None
 
 
 def _shown_suspects(inputs: CheckInputs) -> tuple[ShownSuspect, ...]:
@@ -166,7 +161,7 @@ def _shown_suspects(inputs: CheckInputs) -> tuple[ShownSuspect, ...]:
 
 def _chosen(finding: Finding, *, alone: bool) -> tuple[str, ...]:
     """Files whose pictures say something; of unreadable ones and of those that are no photos there are none."""
-    if finding.kind in ("unreadable", "not_a_photo", "unusable_name", "link_refused", "quarantined", "missing"):
+    if finding.kind in WITHOUT_PICTURE:
         return ()
     return finding.files[: _PHOTOS if alone else _PHOTOS_A_FINDING]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topwork.reports.inputs import SPLITS, ManifestRow, PredictionRow, ReportInputs
+from topwork.reports.remedies import WITHOUT_PICTURE, common_remedy
 from topwork.reports.tables import confusion
 from topwork.reports.thumbnail import Take, Thumbnail, Wanted, hung, make_thumbnail
 from topwork.reports.wording import count
@@ -40,7 +41,6 @@ _NEAR = 4
 _FINDINGS_A_KIND, _PHOTOS_A_FINDING, _FOUND = 12, 6, 60
 _SUSPECTS = 12
 _SEVERITIES = ("error", "warning", "info")
-_WITHOUT_PICTURE = ("unreadable", "not_a_photo", "unusable_name", "link_refused", "quarantined", "missing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,19 @@ class ShownFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingKind:
-    """All findings of a kind; `total` counts those that are not shown too."""
+    """All findings of a kind.
+
+    Args:
+        kind, severity: of all of them.
+        total: counts those that are not shown too.
+        remedy: what all of them ask for, if they are several and it is the same.
+        shown: the first ones.
+    """
 
     kind: str
     severity: str
     total: int
+    remedy: str | None
     shown: tuple[ShownFinding, ...]
 
 
@@ -259,11 +267,14 @@ class _Hanging:
         for (kind, severity), found in kinds.items():
             shown = []
             for finding in found[:_FINDINGS_A_KIND]:
-                files = () if kind in _WITHOUT_PICTURE else finding["files"][: min(_PHOTOS_A_FINDING, photos)]
+                files = () if kind in WITHOUT_PICTURE else finding["files"][: min(_PHOTOS_A_FINDING, photos)]
                 photos -= len(files)
                 pictures = tuple(self._photo(file, 112) for file in files)
                 shown.append(ShownFinding(finding=finding, thumbnails=pictures))
-            groups.append(FindingKind(kind=kind, severity=severity, total=len(found), shown=tuple(shown)))
+            remedy = common_remedy(finding["remedy"] for finding in found)
+            groups.append(
+                FindingKind(kind=kind, severity=severity, total=len(found), remedy=remedy, shown=tuple(shown))
+            )
         return tuple(groups)
 
     def _suspects(self) -> tuple[tuple[Mapping[str, Any], Thumbnail], ...]:

@@ -59,7 +59,7 @@ def _weakest(inputs: ReportInputs) -> Sentence | None:
     text = f"Weakest is “{name}”: {percent(recall['value'])} of its photos are recognised ({percent_bounds(recall)})"
     mistaken = [row for row in inputs.scores.get("most_confused", ()) if row[0] == name and row[2] > 0]
     if mistaken:
-        text += f", and {mistaken[0][2]:,} of them went to “{mistaken[0][1]}”"
+        text += f"; {mistaken[0][2]:,} {'was' if mistaken[0][2] == 1 else 'were'} taken for “{mistaken[0][1]}”"
     return Sentence(text=text + ".", section="classes")
 
 

@@ -1,9 +1,7 @@
-"""`explain`: a model and photos -> heatmaps, and why one class and not the next; pictures of them for people."""
+"""`explain`: a model and photos -> heatmaps, and why one class and not the next. Writes nothing."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from topwork.atomic import write_bytes, write_json
 from topwork.data.batches import run_ahead
 from topwork.data.decode import decode, printable
 from topwork.data.scan import list_images
@@ -28,10 +25,9 @@ if TYPE_CHECKING:
     from topwork.explanations.neighbours import Neighbour
     from topwork.exports.bundle import Bundle
 
-__all__ = ["Explained", "ExplainedPhoto", "explain", "write_pictures"]
+__all__ = ["Explained", "ExplainedPhoto", "explain"]
 
 _BATCH = 16
-_GRID = 6  # photos of a class in its grid
 _Pixels = npt.NDArray[np.uint8]
 _Floats = npt.NDArray[np.float32]
 
@@ -47,8 +43,7 @@ class ExplainedPhoto:
         against: the other one of the two most likely classes; `contrast` speaks for `predicted` where positive.
         view: (H,W,3) uint8, what the network sees.
         raw: (h,w) the heatmap at the layer's own resolution.
-        heatmap: (H,W) in [0,1].
-        contrast: (H,W) in [-1,1].
+        raw_contrast: (h,w) the contrast.
         neighbours: the most similar training photos, where the model is a run whose features are cached.
     """
 
@@ -58,8 +53,7 @@ class ExplainedPhoto:
     against: str
     view: _Pixels
     raw: _Floats
-    heatmap: _Floats
-    contrast: _Floats
+    raw_contrast: _Floats
     neighbours: tuple[Neighbour, ...] = ()
 
     @property
@@ -68,20 +62,37 @@ class ExplainedPhoto:
         return max(self.probabilities, key=lambda name: self.probabilities[name])
 
     @property
-    def peak(self) -> tuple[float, float]:
-        """Where the heatmap is highest: shares of the view's width and height from its upper left corner."""
-        row, column = np.unravel_index(int(self.heatmap.argmax()), self.heatmap.shape)
-        return float((column + 0.5) / self.heatmap.shape[1]), float((row + 0.5) / self.heatmap.shape[0])
+    def heatmap(self) -> _Floats:
+        """(H,W) in [0,1], made when it is asked for: of many photos only the small maps are kept."""
+        return _enlarged(self.raw, self.view)
+
+    @property
+    def contrast(self) -> _Floats:
+        """(H,W) in [-1,1], likewise."""
+        return _enlarged(self.raw_contrast, self.view)
+
+    @property
+    def peak(self) -> tuple[float, float] | None:
+        """Where the heatmap is highest: shares of the view's width and height from its upper left corner.
+
+        None where no place speaks for the class.
+        """
+        heatmap = self.heatmap
+        if not heatmap.any():
+            return None
+        row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
+        return float((column + 0.5) / heatmap.shape[1]), float((row + 0.5) / heatmap.shape[0])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the maps are left out."""
+        peak = self.peak
         return {
             "path": printable(self.path),
             "predicted": self.predicted,
             "target": self.target,
             "against": self.against,
             "p": self.probabilities,
-            "peak": [round(share, 4) for share in self.peak],
+            "peak": None if peak is None else [round(share, 4) for share in peak],
             "neighbours": [each.to_json() for each in self.neighbours],
         }
 
@@ -95,7 +106,8 @@ class Explained:
         failed: path and reason of photos that cannot be read.
         method: of the heatmaps.
         layer: the block that they look at.
-        verdict: whether such heatmaps could be believed where the model's run checked them; empty if it did not.
+        verdict: whether such heatmaps could be believed where the model's run checked them, or that it checked others;
+            empty where nothing was checked.
     """
 
     photos: tuple[ExplainedPhoto, ...]
@@ -158,8 +170,18 @@ def explain(
         photos += _photos(names, views, bundle=bundle, maps=maps, contrasts=contrasts)
         seen_layer = maps.layer
         progress.step("explain", len(photos) + len(failed), len(paths))
+    _tell_blank(photos, bundle, layer=seen_layer, progress=progress)
     explained = Explained(photos=tuple(photos), failed=tuple(failed), method=method, layer=seen_layer)
     return explained if isinstance(model, Bundle) else _with_memory(explained, model, progress=progress)
+
+
+def _tell_blank(photos: Sequence[ExplainedPhoto], bundle: Bundle, *, layer: str, progress: Progress) -> None:
+    """Say so where no heatmap shows anything: a network that reads only a class token behind the layer has none."""
+    if not photos or any(photo.raw.any() for photo in photos):
+        return
+    earlier = " or an earlier --layer" if layer != bundle.classifier.backbone.block_names[0] else ""
+    progress.say(f"No heatmap shows anything: no place of layer {layer} speaks for a class.")
+    progress.say(f"Try `topwork explain` with --method eigencam{earlier}.")
 
 
 def _with_memory(explained: Explained, model: str | Path, *, progress: Progress) -> Explained:
@@ -172,40 +194,6 @@ def _with_memory(explained: Explained, model: str | Path, *, progress: Progress)
     near = memory.nearest([photo.path for photo in explained.photos])
     photos = tuple(replace(photo, neighbours=mine) for photo, mine in zip(explained.photos, near, strict=True))
     return replace(explained, photos=photos, verdict=memory.verdict(explained.method, explained.layer))
-
-
-def write_pictures(explained: Explained, folder: Path) -> list[Path]:
-    """Write an overlay and a contrast for every photo, a grid for every class, and `explanations.json`.
-
-    Args:
-        explained: from `explain`.
-        folder: made if it is not there; files of the same names are replaced.
-
-    Returns:
-        The overlays, in the order of the photos.
-    """
-    from topwork.explanations.overlay import Panel, contrast_overlay, overlay, panels_png
-
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    rows: dict[str, list[Panel]] = defaultdict(list)
-    for number, photo in enumerate(explained.photos, start=1):
-        seen = overlay(photo.view, photo.heatmap)
-        title = f"{photo.target} {photo.probabilities[photo.target]:.2f}"
-        why = Panel(
-            pixels=contrast_overlay(photo.view, photo.contrast),
-            title=f"blue speaks for {photo.predicted}\norange for {photo.against}",
-        )
-        stem = f"{number:03d}-{_safe(photo.path.stem)}"
-        written.append(folder / f"{stem}.png")
-        panels = [Panel(pixels=photo.view, title=photo.path.name[:28]), Panel(pixels=seen, title=title), why]
-        write_bytes(written[-1], panels_png({"": panels}))
-        if len(rows[photo.target]) < _GRID:
-            rows[photo.target].append(Panel(pixels=seen, title=title))
-    for name, panels in rows.items():
-        write_bytes(folder / f"grid-{_safe(name)}.png", panels_png({name: panels}))
-    write_json(folder / "explanations.json", explained.to_json())
-    return written
 
 
 def _class_number(name: str, classes: Sequence[str]) -> int:
@@ -246,13 +234,14 @@ def _photos(
             against=bundle.classes[int(contrasts.against[row])],
             view=views[row],
             raw=maps.raw[row],
-            heatmap=maps.maps[row],
-            contrast=contrasts.maps[row],
+            raw_contrast=contrasts.raw[row],
         )
         for row, path in enumerate(names)
     ]
 
 
-def _safe(name: str) -> str:
-    """A name that every file system takes."""
-    return re.sub(r"[^\w.-]+", "_", printable(name))[:60].strip("._") or "unnamed"
+def _enlarged(raw: _Floats, view: _Pixels) -> _Floats:
+    from topwork.explanations.gradcam import enlarged
+
+    large: _Floats = enlarged(raw[None], view.shape[:2])[0]
+    return large

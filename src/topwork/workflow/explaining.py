@@ -6,13 +6,12 @@ the first names. `fit` asks for little, so that it costs seconds; `topwork expla
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,22 +20,22 @@ from topwork.data.finding import Finding
 from topwork.data.manifest import Manifest
 from topwork.errors import DataError, TopworkError
 from topwork.progress import Progress, silent
-from topwork.reports.inputs import SPLITS, PredictionRow
+from topwork.reports.inputs import PredictionRow, judged_part
 from topwork.workflow.explain import Explained, ExplainedPhoto, explain
 from topwork.workflow.feature_space import FeatureSpace
+from topwork.workflow.pictures import write_examples
 from topwork.workflow.rundir import RunDir
 
 if TYPE_CHECKING:
     from topwork.explanations.neighbours import Neighbour
-    from topwork.explanations.shortcuts import HotSpot, Probe
+    from topwork.explanations.shortcuts import Probe
     from topwork.exports.bundle import Bundle
     from topwork.training.extraction import Extractor
 
 __all__ = ["FULL", "QUICK", "Depth", "explain_finished", "explain_fitted", "explain_run"]
 
 _ERRORS = 12
-_GRID = 6  # photos of a class
-_CLASSES = 10  # in the grid's picture
+_OF_A_CLASS, _CLASSES = 6, 20  # photos that nobody chose
 _FEWEST = 100  # photos below which probes of shortcuts could not tell anything
 
 
@@ -45,22 +44,27 @@ class Depth:
     """How much is asked.
 
     Args:
+        mapped: photos whose heatmaps are searched for hot spots, shared by the classes.
         judged: photos for deletion and insertion.
         steps: of their curves.
         forgetting: photos for the randomisation check; 0 leaves it out.
         probed: photos for the probes of shortcuts.
         labelled: photos up to which labels are judged.
+        engine: what judges; a conversion pays only where many photos are.
     """
 
+    mapped: int
     judged: int
     steps: int
     forgetting: int
     probed: int
     labelled: int
+    engine: Literal["auto", "torch"]
 
 
-QUICK = Depth(judged=12, steps=4, forgetting=0, probed=400, labelled=10_000)
-FULL = Depth(judged=100, steps=10, forgetting=16, probed=2000, labelled=100_000)
+# no fit waits for more
+QUICK = Depth(mapped=50, judged=12, steps=4, forgetting=0, probed=400, labelled=10_000, engine="torch")
+FULL = Depth(mapped=400, judged=100, steps=10, forgetting=16, probed=2000, labelled=100_000, engine="auto")
 
 
 def explain_run(
@@ -86,22 +90,23 @@ def explain_run(
     Raises:
         DataError: if the photos are not there any more.
     """
-    from topwork.explanations.shortcuts import shortcut_findings
     from topwork.exports.bundle import read_bundle
     from topwork.training.heap import heap_kept
 
     bundle = read_bundle(run.model_folder)
     manifest = Manifest.read_csv(run.manifest_file, root=root)
-    part, rows = _judged(run.predictions_file)
+    part = judged_part(run.evaluation())
+    rows = [row for row in run.predictions() if row.split == part]
     by_path = {row.path: row for row in manifest.rows}
     order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
     chosen, judged = _chosen(order), order[: depth.judged]
+    mapped = _of_each_class(order, most=depth.mapped // len(bundle.classes))
     with heap_kept():
-        seen = _seen(bundle, [*chosen, *judged], root=root, progress=progress)
+        seen = _seen(bundle, [*chosen, *judged, *mapped], root=root, progress=progress)
     found = replace(seen, photos=seen.photos[: len(chosen)])
     space = FeatureSpace(run, manifest=manifest, extractor=extractor, progress=progress)
     neighbours = space.neighbours([by_path[row.path] for row in chosen])
-    probes, spots = _probes(manifest, most=depth.probed), _hot_spots(found)
+    shortcuts, warnings = _shortcuts(manifest, seen, most=depth.probed)
     facts: dict[str, Any] = {
         "part": part,
         "method": found.method,
@@ -109,23 +114,20 @@ def explain_run(
         "photos": _written(run, chosen, found=found, neighbours=neighbours),
         "confusers": space.confusers([by_path[row.path] for row in rows]),
         "label_suspects": space.suspects(most=depth.labelled),
-        "shortcuts": {
-            "photos": min(len(manifest.rows), depth.probed),
-            "probes": [each.to_json() for each in probes],
-            "hot_spots": [each.to_json() for each in spots],
-        },
+        "shortcuts": shortcuts,
+        "could_judge": len(rows),
     }
     photo_of = {photo.path: photo for photo in seen.photos}
     pairs = [(photo_of[root / row.path], row.label) for row in judged]
     with heap_kept():
         belief = _believable(bundle, pairs, depth=depth, progress=progress)
     write_json(run.explanations_file, facts | belief)
-    _draw(run, chosen, found=found)
-    return shortcut_findings(probes, spots)
+    write_examples([(row.label, photo) for row, photo in zip(chosen, found.photos, strict=True)], run.figures_folder)
+    return warnings
 
 
 def explain_fitted(
-    run: RunDir, *, manifest: Manifest, extractor: Extractor, brief: bool, progress: Progress = silent
+    run: RunDir, *, manifest: Manifest, extractor: Extractor, has_time: bool, progress: Progress = silent
 ) -> None:
     """Explain a run that is being made, and add what was found to its findings; what fails is said and stops nothing.
 
@@ -133,16 +135,16 @@ def explain_fitted(
         run: with its model, manifest, predictions and findings.
         manifest: knows where the photos are.
         extractor: the one that trained.
-        brief: whether there is time for it; if not, nothing is done.
+        has_time: whether there is time for it; if not, nothing is done but to say so.
         progress: told how far it is.
     """
-    if not brief:
+    if not has_time:
         progress.say("Explanations are left out of a fit with --minutes; `topwork explain RUN` makes them.")
         return
     try:
         found = explain_run(run, root=manifest.root, depth=QUICK, extractor=extractor, progress=progress)
-    except TopworkError as error:
-        progress.say(f"Nothing is explained: {error.what}")
+    except (TopworkError, OSError) as error:
+        progress.say(f"Nothing is explained: {error.what if isinstance(error, TopworkError) else error}")
         return
     run.write_findings([*run.findings(), *(finding.to_json() for finding in found)])
 
@@ -171,18 +173,10 @@ def explain_finished(run: str | Path, *, progress: Progress = silent) -> dict[st
     return opened.explanations()
 
 
-def _judged(path: Path) -> tuple[str, list[PredictionRow]]:
-    """The part whose figures count, and its predictions."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        rows = [PredictionRow.from_fields(fields) for fields in csv.DictReader(stream)]
-    part = next((name for name in reversed(SPLITS) if any(row.split == name for row in rows)), SPLITS[0])
-    return part, [row for row in rows if row.split == part]
-
-
 def _chosen(order: Sequence[PredictionRow]) -> list[PredictionRow]:
     """Photos to show: some of each class that nobody chose, and the surest errors."""
     errors = sorted((row for row in order if row.label != row.predicted), key=lambda row: (-row.confidence, row.path))
-    return list({row.path: row for row in [*_of_each_class(order), *errors[:_ERRORS]]}.values())
+    return list({row.path: row for row in [*_of_each_class(order, most=_OF_A_CLASS), *errors[:_ERRORS]]}.values())
 
 
 def _seen(bundle: Bundle, rows: Sequence[PredictionRow], *, root: Path, progress: Progress) -> Explained:
@@ -193,12 +187,27 @@ def _seen(bundle: Bundle, rows: Sequence[PredictionRow], *, root: Path, progress
     return found
 
 
-def _of_each_class(order: Sequence[PredictionRow]) -> list[PredictionRow]:
+def _of_each_class(order: Sequence[PredictionRow], *, most: int) -> list[PredictionRow]:
     mine: dict[str, list[PredictionRow]] = defaultdict(list)
     for row in order:
-        if len(mine[row.label]) < _GRID:
+        if len(mine[row.label]) < most:
             mine[row.label].append(row)
-    return [row for label in sorted(mine)[: 2 * _CLASSES] for row in mine[label]]
+    return [row for label in sorted(mine)[:_CLASSES] for row in mine[label]]
+
+
+def _shortcuts(manifest: Manifest, seen: Explained, *, most: int) -> tuple[dict[str, Any], tuple[Finding, ...]]:
+    """What probes and heatmaps show, as plain values, and what of it a person should look at."""
+    from topwork.explanations.shortcuts import COARSEST, hot_spots, shortcut_findings
+
+    maps = np.stack([photo.raw for photo in seen.photos])
+    probes, spots = _probes(manifest, most=most), hot_spots(maps, [photo.target for photo in seen.photos])
+    facts = {
+        "photos": min(len(manifest.rows), most),
+        "probes": [each.to_json() for each in probes],
+        "hot_spots": [each.to_json() for each in spots],
+        "coarse": min(maps.shape[1:]) < COARSEST,
+    }
+    return facts, shortcut_findings(probes, spots)
 
 
 def _probes(manifest: Manifest, *, most: int) -> list[Probe]:
@@ -211,13 +220,6 @@ def _probes(manifest: Manifest, *, most: int) -> list[Probe]:
     labels, groups = [row.label for row in rows], [row.group for row in rows]
     found = [probe(name, sights, labels=labels, groups=groups) for name in PROBES]
     return [each for each in found if each is not None]
-
-
-def _hot_spots(found: Explained) -> tuple[HotSpot, ...]:
-    from topwork.explanations.shortcuts import hot_spots
-
-    maps = np.stack([photo.raw for photo in found.photos])
-    return hot_spots(maps, [photo.target for photo in found.photos])
 
 
 def _written(
@@ -264,10 +266,7 @@ def _believable(
     maps = np.stack([photo.heatmap for photo, _ in some])
     targets = np.array([bundle.classes.index(photo.target) for photo, _ in some])
     forwards = len(some) * (6 * depth.steps + 3)
-    # fit must not wait for a conversion
-    predictor = Predictor.load(
-        bundle, engine="auto" if depth.forgetting else "torch", photos=forwards, progress=progress
-    )
+    predictor = Predictor.load(bundle, engine=depth.engine, photos=forwards, progress=progress)
     red, green, blue = (255 * mean for mean in bundle.spec.mean)
     removal = Removal(score=predictor.run, images=views, targets=targets, fill=(red, green, blue), steps=depth.steps)
     progress.say(f"Taking marked places away from {len(some)} photos, to see whether the heatmaps can be believed.")
@@ -279,42 +278,8 @@ def _believable(
     said: dict[str, Any] = {
         "faithfulness": {**judged.to_json(), "steps": depth.steps},
         "hidden": {name: each.to_json() for name, each in hidden.items()}
-        | {"note": "object: the hottest quarter of the heatmap; exact masks are not known for photos."},
+        | {"note": "object: the quarter that the heatmap marks most; exact masks are not known for photos."},
     }
     if depth.forgetting:
         said["randomisation"] = randomisation(bundle.classifier, views[: depth.forgetting]).to_json()
     return said
-
-
-def _draw(run: RunDir, chosen: Sequence[PredictionRow], *, found: Explained) -> None:
-    from topwork.explanations.overlay import Panel, contrast_overlay, overlay, panels_png
-
-    pairs = list(zip(chosen, found.photos, strict=True))
-    rows: dict[str, list[Panel]] = defaultdict(list)
-    for row, photo in sorted(pairs, key=lambda pair: pair[0].label):
-        if len(rows[row.label]) < _GRID and (row.label in rows or len(rows) < _CLASSES):
-            is_wrong = row.label != photo.predicted
-            title = f"{photo.predicted} {photo.probabilities[photo.predicted]:.2f}"
-            rows[row.label].append(Panel(pixels=overlay(photo.view, photo.heatmap), title=title, is_wrong=is_wrong))
-    run.figures_folder.mkdir(exist_ok=True)
-    shown = dict(list(rows.items())[:_CLASSES])
-    write_bytes(run.figures_folder / "gradcam_grid.png", panels_png(shown))
-
-    def panels(row: PredictionRow, photo: ExplainedPhoto) -> list[Panel]:
-        why = f"blue speaks for {photo.predicted}\norange for {photo.against}"
-        return [
-            Panel(pixels=photo.view, title=f"labelled {row.label}"),
-            Panel(
-                pixels=overlay(photo.view, photo.heatmap),
-                title=f"{photo.predicted} {photo.probabilities[photo.predicted]:.2f}",
-                is_wrong=row.label != photo.predicted,
-            ),
-            Panel(pixels=contrast_overlay(photo.view, photo.contrast), title=why),
-        ]
-
-    right = [pair for pair in pairs if pair[0].label == pair[1].predicted][:1]
-    errors = [pair for pair in pairs if pair[0].label != pair[1].predicted]
-    wrong = sorted(errors, key=lambda pair: -pair[0].confidence)[:1]
-    named = {"right": right, "wrong": wrong}
-    example = {name: panels(*pair[0]) for name, pair in named.items() if pair}
-    write_bytes(run.figures_folder / "gradcam_example.png", panels_png(example))

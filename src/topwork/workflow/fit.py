@@ -134,7 +134,7 @@ def fit(
         watch.stage("pack")
         _pack(run, outcome, provenance=provenance)
         watch.stage("explain")
-        explain_fitted(run, manifest=manifest, extractor=outcome.extractor, brief=not budget, progress=progress)
+        explain_fitted(run, manifest=manifest, extractor=outcome.extractor, has_time=not budget, progress=progress)
         watch.stage("report")
         write_report(run, name=path.name, root=manifest.root, seconds=watch.seconds)
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds=watch.finished())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from topwork.data.manifest import Manifest
 from topwork.errors import BundleError
 from topwork.reports.figures import write_figures
 from topwork.reports.html import render_report
-from topwork.reports.inputs import PredictionRow, ReportInputs
+from topwork.reports.inputs import ReportInputs
 from topwork.reports.readme import model_readme
 from topwork.workflow.rundir import RunDir
 
@@ -32,7 +31,7 @@ def report(run: str | Path) -> Path:
     """
     opened = RunDir.open(run)
     root = Path(opened.provenance()["data"]["root"])
-    write_report(opened, name=opened.path.name, root=root, seconds=None)
+    write_report(opened, name=opened.name, root=root, seconds=None)
     return opened.report_file
 
 
@@ -58,7 +57,7 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
         history=history,
         manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
         root=root,
-        predictions=_prediction_rows(run.predictions_file),
+        predictions=run.predictions(),
         findings=run.findings(),
         provenance=run.provenance(),
         figures=figures,
@@ -77,17 +76,3 @@ def _write_model_page(run: RunDir, inputs: ReportInputs) -> None:
     except BundleError:  # the report needs no model; whoever uses it is told what is wrong with it
         return
     write_text(run.model_page, model_readme(inputs, card))
-
-
-def _prediction_rows(path: Path) -> list[PredictionRow]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return [
-            PredictionRow(
-                path=row["path"],
-                split=row["split"],
-                label=row["label"],
-                predicted=row["predicted"],
-                probabilities={key[2:]: float(value) for key, value in row.items() if key.startswith("p_")},
-            )
-            for row in csv.DictReader(stream)
-        ]

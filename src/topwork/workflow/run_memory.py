@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunMemory"]
 
+_LEFT_OUT = "Nearest training photos are left out"
+
 
 class RunMemory:
     """A finished run, asked about photos that it may never have seen.
@@ -43,13 +45,15 @@ class RunMemory:
             return None
 
     def verdict(self, method: str, layer: str) -> str:
-        """What the run's own check says about heatmaps of this method and layer; empty where it did not check them."""
-        if not self._run.explanations_file.exists():
-            return ""
-        said = self._run.explanations()
-        if (said.get("method"), said.get("layer")) != (method, layer):
-            return ""
-        return str(said.get("faithfulness", {}).get("verdict", ""))
+        """What the run's own check says about heatmaps of this method and layer, or that it checked others.
+
+        Empty where it checked none.
+        """
+        said = self._run.explanations() if self._run.explanations_file.exists() else {}
+        judged = str(said.get("faithfulness", {}).get("verdict", ""))
+        if judged and (said["method"], said["layer"]) != (method, layer):
+            return f"Not checked: this run tested {said['method']} at {said['layer']} only."
+        return judged
 
     def nearest(self, photos: Sequence[Path]) -> list[tuple[Neighbour, ...]]:
         """The most similar training photos of each, copies left out; empty tuples where they cannot be told.
@@ -60,17 +64,20 @@ class RunMemory:
         try:
             return self._nearest(photos)
         except TopworkError as error:  # weights or photos of the run may be gone: the heatmaps are there all the same
-            self._progress.say(f"Nearest training photos are left out: {error.what}")
+            self._progress.say(f"{_LEFT_OUT}: {error.what}")
             return [()] * len(photos)
 
     def _nearest(self, photos: Sequence[Path]) -> list[tuple[Neighbour, ...]]:
         recipe, root = self._run.recipe(), Path(self._run.provenance()["data"]["root"])
+        if not recipe.phase1.epochs or recipe.phase1.train != "head":  # what `network_for` asks, but builds nothing
+            self._progress.say(f"{_LEFT_OUT}: this run keeps no features of a frozen network.")
+            return [()] * len(photos)
         manifest = Manifest.read_csv(self._run.manifest_file, root=root)
         extractor = extractor_for(recipe, Network(recipe.backbone, recipe.data), progress=self._progress)
         store = extractor.cached_features(clean_items(recipe, manifest))
         if store is None:
             self._progress.say(
-                "Nearest training photos are left out: the cache does not hold the features of this run's photos. "
+                f"{_LEFT_OUT}: the cache does not hold the features of this run's photos. "
                 f"`topwork explain {self._run.path}` computes them."
             )
             return [()] * len(photos)

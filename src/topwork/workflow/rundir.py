@@ -6,6 +6,7 @@ a finished run. An earlier run of that name stays until then.
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from topwork.errors import RunError
 from topwork.measures.predictions import Predictions, read_predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe
+from topwork.reports.inputs import PredictionRow
 
 __all__ = ["RunDir", "draft_of", "draft_run", "next_run_name"]
 
@@ -57,8 +59,9 @@ class RunDir:
 
     @property
     def name(self) -> str:
-        """The run's name, also while it is a draft."""
-        return self.path.name.removeprefix(".").removesuffix(".unfinished") if _is_draft(self.path) else self.path.name
+        """The run's name, also while it is a draft, and where the path is `.`."""
+        path = self.path.resolve()
+        return path.name.removeprefix(".").removesuffix(".unfinished") if _is_draft(path) else path.name
 
     @property
     def manifest_file(self) -> Path:
@@ -190,6 +193,11 @@ class RunDir:
     def explanations(self) -> dict[str, Any]:
         """Why the model says what it says."""
         return dict(self._json("explanations.json"))
+
+    def predictions(self) -> list[PredictionRow]:
+        """The lines of `predictions.csv`."""
+        with self.predictions_file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return [PredictionRow.from_fields(fields) for fields in csv.DictReader(stream)]
 
     def write_provenance(self, provenance: Mapping[str, Any]) -> None:
         """`provenance.json`."""
