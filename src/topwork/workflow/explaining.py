@@ -96,7 +96,7 @@ def explain_run(
     bundle = read_bundle(run.model_folder)
     manifest = Manifest.read_csv(run.manifest_file, root=root)
     part = judged_part(run.evaluation())
-    rows = [row for row in run.predictions() if row.split == part]
+    rows = [row for row in run.prediction_rows() if row.split == part]
     by_path = {row.path: row for row in manifest.rows}
     order = sorted(rows, key=lambda row: by_path[row.path].sha256)  # no name decides which photos are shown
     chosen, judged = _chosen(order), order[: depth.judged]

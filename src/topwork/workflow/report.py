@@ -57,7 +57,7 @@ def write_report(run: RunDir, *, name: str, root: Path, seconds: Mapping[str, fl
         history=history,
         manifest=Manifest.read_csv(run.manifest_file, root=root).rows,
         root=root,
-        predictions=run.predictions(),
+        predictions=run.prediction_rows(),
         findings=run.findings(),
         provenance=run.provenance(),
         figures=figures,

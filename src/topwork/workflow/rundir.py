@@ -194,7 +194,7 @@ class RunDir:
         """Why the model says what it says."""
         return dict(self._json("explanations.json"))
 
-    def predictions(self) -> list[PredictionRow]:
+    def prediction_rows(self) -> list[PredictionRow]:
         """The lines of `predictions.csv`."""
         with self.predictions_file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return [PredictionRow.from_fields(fields) for fields in csv.DictReader(stream)]
