@@ -231,6 +231,18 @@ def test_enlarging_keeps_places() -> None:
     assert large.min() == -1.0
 
 
+def test_a_peak_between_two_cells_is_found_between_them() -> None:
+    raw = np.zeros((1, 7, 7), np.float32)
+    raw[0, 3, 2:4] = 1.0
+    raw[0, 3, 1] = raw[0, 3, 4] = 0.5
+    large = enlarged(raw, (224, 224))[0]
+    row, column = np.unravel_index(large.argmax(), large.shape)
+    assert abs(column + 0.5 - 3 * 32) < 8  # their border; a bilinear map is flat from 80 to 112
+    assert abs(row + 0.5 - 3.5 * 32) < 1
+    assert large.min() == 0.0
+    assert (enlarged(-raw, (224, 224)) <= 0.2).all()  # a contrast may swing a little past zero
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -207,10 +207,14 @@ class _Two:
 
 
 def enlarged(raw: _Floats, size: tuple[int, ...]) -> _Floats:
-    """Maps (N,h,w) -> (N,H,W), bilinear, each divided by its largest absolute value."""
-    large = torch.nn.functional.interpolate(
-        torch.from_numpy(raw)[:, None], size=(size[0], size[1]), mode="bilinear", align_corners=False
-    )[:, 0]
+    """Maps (N,h,w) -> (N,H,W), bicubic, each divided by its largest absolute value; what was >= 0 stays so.
+
+    Bicubic, because a bilinear map always peaks in the middle of a cell, and the object's middle is between cells.
+    """
+    small = torch.from_numpy(raw)[:, None]
+    large = torch.nn.functional.interpolate(small, size=(size[0], size[1]), mode="bicubic", align_corners=False)[:, 0]
+    lowest = small.amin(dim=(1, 2, 3))[:, None, None]
+    large = torch.where(lowest >= 0, large.clamp_min(0), large)  # a cubic swings a little below its lowest point
     peak = large.abs().amax(dim=(1, 2), keepdim=True)
     scaled: _Floats = torch.where(peak > 0, large / peak.clamp_min(torch.finfo(torch.float32).tiny), 0.0).numpy()
     return scaled
