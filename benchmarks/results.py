@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -165,10 +166,15 @@ def publish(section: Section, given: argparse.Namespace) -> None:
 
 
 def command_line() -> str:
-    """What the user typed, without folders of this machine in the script's name."""
+    """What the user typed, without folders of this machine in the script's name, and without where results go."""
     script, *options = sys.argv
     name = Path(script).parent if Path(script).name == "__main__.py" else Path(script)
-    return " ".join(["python", f"benchmarks/{name.name}", *options]).replace("`", "'")
+    kept = [
+        option
+        for before, option in zip(["", *options], options, strict=False)
+        if not {before, option} & {"--results", "--json"}
+    ]
+    return shlex.join(["python", f"benchmarks/{name.name}", *kept]).replace("`", "'")
 
 
 def replace_section(page: str, name: str, text: str) -> str:
