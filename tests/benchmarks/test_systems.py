@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,14 @@ def test_blocks_or_layers_is_decided_by_the_photos_that_only_one_gets_right() ->
     blocks, layers = PAIRS[0]
     close = {blocks: pooled(NAMES[blocks], [fold(20)]), layers: pooled(NAMES[layers], [fold(18)])}
     (sentence,) = blocks_or_layers(close)
-    assert "2 photos right by blocks alone, 0 by layers alone, exact McNemar p = 0.500, n = 20" in sentence
-    assert "no difference beyond chance" in sentence
+    assert "2 photos right by blocks alone, 0 by layers alone, layers minus blocks -10.0 points" in sentence
+    assert "exact McNemar p = 0.500" in sentence
+    assert ", n = 20: no difference shown." in sentence
     far = {blocks: pooled(NAMES[blocks], [fold(6)]), layers: pooled(NAMES[layers], [fold(20)])}
-    assert blocks_or_layers(far)[0].endswith(": layers.")
+    assert ", n = 20: layers are better." in blocks_or_layers(far)[0]
     assert blocks_or_layers({blocks: close[blocks]}) == []
+    series = {name: dataclasses.replace(one, group_of=dict.fromkeys(one.right, "a")) for name, one in far.items()}
+    assert "no difference shown" in blocks_or_layers(series)[0]  # photos of one series are one observation
 
 
 def test_missing_weights_are_noticed_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
