@@ -147,6 +147,8 @@ def explain_fitted(
         progress.say(f"Nothing is explained: {error.what if isinstance(error, TopworkError) else error}")
         return
     run.write_findings([*run.findings(), *(finding.to_json() for finding in found)])
+    if "faithfulness" in (said := run.explanations()):
+        progress.say(said["faithfulness"]["verdict"])
 
 
 def explain_finished(run: str | Path, *, progress: Progress = silent) -> dict[str, Any]:
@@ -274,7 +276,6 @@ def _believable(
     rows, columns = some[0][0].raw.shape
     judged = faithfulness(removal, maps, cells=(rows, columns))
     hidden = accuracy_without(removal, maps, labels=labels)
-    progress.say(judged.verdict)
     said: dict[str, Any] = {
         "faithfulness": {**judged.to_json(), "steps": depth.steps},
         "hidden": {name: each.to_json() for name, each in hidden.items()}
