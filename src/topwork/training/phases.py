@@ -209,7 +209,6 @@ def _solve(
     on_epoch: Callable[[EpochRecord], None],
     checkpoints: Checkpoints,
 ) -> None:
-    check_solver(recipe)
     if (saved := checkpoints.of(1)) is not None:
         head.load_state_dict(saved.kept)
         return

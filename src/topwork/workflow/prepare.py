@@ -20,7 +20,8 @@ from topwork.recipe import BackboneChoice, DataChoice, Phase, Recipe
 from topwork.timings import Timings
 from topwork.training.activations import ActivationCache, Store
 from topwork.training.extraction import Extractor
-from topwork.training.phases import Labelled, Views
+from topwork.training.kernel import check_kernel
+from topwork.training.phases import Labelled, Views, check_solver
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
@@ -102,7 +103,7 @@ def network_for(recipe: Recipe) -> Network:
     """The network of a recipe, with the plan of each phase that trains anything below the head.
 
     Raises:
-        RecipeError: if a plan does not fit the network, or no phase trains anything.
+        RecipeError: if a plan does not fit the network, no phase trains anything, or the head cannot be trained so.
     """
     network = Network(recipe.backbone, recipe.data)
     network.first_plan = plan_of(network, recipe.phase1, number=1)
@@ -113,6 +114,11 @@ def network_for(recipe: Recipe) -> Network:
             "This recipe trains nothing: phase 1 is skipped, and phase 2 trains no block.",
             fix="set phase1.train=head and phase1.epochs, or phase2.train=all.",
         )
+    kernel, alone = recipe.head.kind == "kernel", not network.plans
+    if kernel:
+        check_kernel(recipe, alone=alone)
+    if network.features and not (kernel and alone):
+        check_solver(recipe)
     return network
 
 

@@ -22,8 +22,6 @@ from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.models.probe import backbone_identity
 from topwork.progress import Progress
 from topwork.recipe import Recipe
-from topwork.training.kernel import check_kernel
-from topwork.training.phases import check_solver
 from topwork.workflow.fit import fit_manifest
 from topwork.workflow.journal import Journal
 from topwork.workflow.outcome import provenance_of, write_model
@@ -82,15 +80,8 @@ class Entry:
         Raises:
             RecipeError, WeightsError: if the recipe cannot be carried out; they name it.
         """
-        recipe = self.recipe
         try:
-            network = network_for(recipe)
-            network.request()  # finds the weights
-            kernel, alone = recipe.head.kind == "kernel", not network.plans
-            if kernel:
-                check_kernel(recipe, alone=alone)
-            if network.features and not (kernel and alone):
-                check_solver(recipe)
+            network_for(self.recipe).request()  # which finds the weights
         except (RecipeError, WeightsError) as error:
             raise type(error)(f"Recipe {self.name}: {error.what}", fix=error.fix) from None
 

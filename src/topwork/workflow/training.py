@@ -14,7 +14,7 @@ from topwork.training.checkpoints import Checkpoints
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Feed, FreshFeed, Order, read_rows
 from topwork.training.history import KERNEL_PHASE, EpochRecord
-from topwork.training.kernel import check_kernel, pooled_views, train_kernel
+from topwork.training.kernel import pooled_views, train_kernel
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
 from topwork.training.phases import (
@@ -106,8 +106,6 @@ def train(
     """Phase 1, then phase 2 from its solution; of each phase that trains the best epoch is kept."""
     recipe, network = experiment.recipe, experiment.network
     kernel = recipe.head.kind == "kernel"
-    if kernel:
-        check_kernel(recipe, alone=not network.plans)
     on_phase("phase 1")
     classifier = _with_head(experiment, on_epoch=on_epoch)
     forward: _Forward = classifier.head
