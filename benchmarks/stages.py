@@ -31,7 +31,8 @@ from topwork.training.activations import ActivationCache, Store
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Order
 from topwork.training.loop import fit_epochs
-from topwork.training.phases import Labelled, Parts, Views, top_task
+from topwork.training.parts import Labelled, Parts, Views
+from topwork.training.phases import top_task
 from topwork.workflow.prepare import Network
 
 __all__ = ["BATCH", "PEAK_SIDE", "Bench", "PillowPhotos", "Stage", "all_stages", "jpeg_alone", "peak_rate"]

@@ -13,7 +13,8 @@ from topwork.errors import RecipeError
 from topwork.measures.calibration import ece, fit_temperature, nll
 from topwork.recipe import Recipe
 from topwork.training.history import score
-from topwork.training.phases import Parts, Views, new_head, predict_rows, solve_path
+from topwork.training.parts import Parts, Views
+from topwork.training.phases import new_head, predict_rows, solve_path
 
 __all__ = ["CANDIDATES", "Candidate", "ImbalanceChoice", "choose_imbalance"]
 

@@ -25,7 +25,8 @@ from topwork.training.feeds import read_rows
 from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, Score, score
 from topwork.training.loss import class_weights, logit_shift
-from topwork.training.phases import Labelled, Parts, Views, predict_rows
+from topwork.training.parts import Labelled, Parts, Views
+from topwork.training.phases import predict_rows
 
 if TYPE_CHECKING:
     from topwork.models.classifier import Classifier

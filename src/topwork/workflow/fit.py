@@ -22,7 +22,7 @@ from topwork.reports.inputs import judged_part
 from topwork.tracking.trackers import Trackers
 from topwork.training.history import KERNEL_PHASE, epoch_losses
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
-from topwork.training.phases import Parts
+from topwork.training.parts import Parts
 from topwork.workflow.crossval import cross_validated
 from topwork.workflow.explaining import explain_fitted
 from topwork.workflow.journal import Journal

@@ -21,7 +21,8 @@ from topwork.timings import Timings
 from topwork.training.activations import ActivationCache, Store
 from topwork.training.extraction import Extractor
 from topwork.training.kernel import check_kernel
-from topwork.training.phases import Labelled, Views, check_solver
+from topwork.training.parts import Labelled, Views
+from topwork.training.phases import check_solver
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone

@@ -17,16 +17,8 @@ from topwork.training.history import KERNEL_PHASE, EpochRecord
 from topwork.training.kernel import pooled_views, train_kernel
 from topwork.training.loop import fit_epochs
 from topwork.training.loss import sampling_weights
-from topwork.training.phases import (
-    Parts,
-    Views,
-    head_task,
-    new_head,
-    predict_rows,
-    seconds_of_a_pass,
-    top_task,
-    train_head,
-)
+from topwork.training.parts import Parts, Views
+from topwork.training.phases import head_task, new_head, predict_rows, seconds_of_a_pass, top_task, train_head
 from topwork.training.task import Task, Weights, holding
 from topwork.workflow.pacing import PacedFeed, Pacer
 from topwork.workflow.prepare import Network
