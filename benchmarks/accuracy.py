@@ -39,7 +39,7 @@ from topwork.evaluation.evaluate import evaluate
 from topwork.measures.calibration import nll_terms
 from topwork.measures.predictions import Predictions
 from topwork.recipe import Recipe, load_recipe
-from topwork.workflow.fit import fit_manifest
+from topwork.workflow.fit_manifest import fit_manifest
 from topwork.workflow.provenance import versions
 
 MEASURES = ("accuracy", "macro_f1", "ece")

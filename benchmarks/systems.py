@@ -41,7 +41,7 @@ from topwork.measures.predictions import Predictions
 from topwork.models.backbone import locate
 from topwork.models.weights import find_weights
 from topwork.recipe import Recipe, load_recipe, split_shares
-from topwork.workflow.fit import fit_manifest
+from topwork.workflow.fit_manifest import fit_manifest
 
 V2 = ("backbone.name=mobilenetv2_100",)
 LITE0 = ("backbone.name=efficientnet_lite0", "backbone.weights=packaged")

@@ -16,7 +16,8 @@ from topwork.data.split import folds
 from topwork.errors import RecipeError
 from topwork.measures.predictions import read_predictions_csv
 from topwork.recipe import Recipe, load_recipe
-from topwork.workflow.fit import Outcome, fit_manifest
+from topwork.workflow.fit_manifest import fit_manifest
+from topwork.workflow.outcome import Outcome
 from topwork.workflow.rundir import RunDir
 
 TWO_WAY = ("data.split=80/20/0", "data.folds=2", "phase2.epochs=3", "data.views=fixed:1")

@@ -12,8 +12,8 @@ import pytest
 from topwork.data.manifest import Manifest, Row
 from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.recipe import load_recipe
+from topwork.workflow.draft import draft_run
 from topwork.workflow.rounds import Entry, RoundPlan, read_round
-from topwork.workflow.rundir import draft_run
 
 PATHS = ("a/1.jpg", "a/caf\udce9\r.jpg", "b/2.jpg")
 SETTINGS = ["backbone.name=test_efficientnet", "backbone.weights=none", "data.image_size=64"]

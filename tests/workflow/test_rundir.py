@@ -10,7 +10,8 @@ import pytest
 
 from topwork.errors import RunError
 from topwork.recipe import Recipe
-from topwork.workflow.rundir import RunDir, draft_run, next_run_name
+from topwork.workflow.draft import draft_run, next_run_name
+from topwork.workflow.rundir import RunDir
 
 
 def _marks(path: Path) -> list[str]:

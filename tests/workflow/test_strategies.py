@@ -15,7 +15,8 @@ from topwork.models.backbone import create_backbone
 from topwork.models.weights import state_digest
 from topwork.recipe import load_recipe, split_shares
 from topwork.training.imbalance import CANDIDATES
-from topwork.workflow.fit import Outcome, fit_manifest
+from topwork.workflow.fit_manifest import fit_manifest
+from topwork.workflow.outcome import Outcome
 
 Fitted = Callable[..., Outcome]
 

@@ -27,7 +27,7 @@ from topwork.exports.predictor import Predictor
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
 from topwork.recipe_text import parse_setting
-from topwork.workflow.fit import fit_manifest
+from topwork.workflow.fit_manifest import fit_manifest
 from topwork.workflow.outcome import provenance_of, write_model
 from topwork.workflow.provenance import now
 from topwork.workflow.rundir import RunDir

@@ -15,32 +15,28 @@ from topwork.data.scan import Scan, scan
 from topwork.data.split import split
 from topwork.evaluation.evaluate import Evaluation, evaluate
 from topwork.evaluation.report_text import classification_report
-from topwork.measures.predictions import Predictions, predictions_csv, read_predictions_csv
+from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
 from topwork.reports.inputs import judged_part
 from topwork.tracking.trackers import Trackers
-from topwork.training.history import KERNEL_PHASE, epoch_losses
-from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
-from topwork.training.parts import Parts
+from topwork.training.history import epoch_losses
 from topwork.workflow.crossval import cross_validated
+from topwork.workflow.draft import draft_of, draft_run, next_run_name
 from topwork.workflow.explaining import explain_fitted
+from topwork.workflow.fit_manifest import fit_manifest
 from topwork.workflow.journal import Journal
-from topwork.workflow.outcome import Outcome, provenance_of, temperature_of, write_last_model, write_model
+from topwork.workflow.outcome import Outcome, provenance_of, write_last_model, write_model
 from topwork.workflow.pacing import Budget, WatchedProgress
-from topwork.workflow.planning import Paced, plan_fit
-from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
 from topwork.workflow.provenance import command_line
 from topwork.workflow.report import write_report
-from topwork.workflow.rundir import RunDir, draft_of, draft_run, next_run_name
+from topwork.workflow.rundir import RunDir
 from topwork.workflow.stopwatch import Stopwatch
-from topwork.workflow.training import Experiment, train
 
 if TYPE_CHECKING:
-    from topwork.training.extraction import Extractor
-    from topwork.training.history import EpochRecord
+    pass
 
-__all__ = ["Run", "experiment_for", "fit", "fit_manifest", "weighed_experiment"]
+__all__ = ["Run", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,144 +140,6 @@ def fit(
     return Run(path=path, evaluation=evaluation)
 
 
-def fit_manifest(
-    recipe: Recipe,
-    manifest: Manifest,
-    *,
-    watch: Any = None,
-    journal: Journal | None = None,
-    budget: Budget | None = None,
-    progress: Progress = silent,
-) -> Outcome:
-    """Train on one split; used by `fit` and by cross-validation.
-
-    Args:
-        recipe: the choices.
-        manifest: the photos and their parts.
-        watch: gets the stages' times.
-        journal: what it writes down, and goes on from.
-        budget: time that is left; None takes what the recipe takes.
-        progress: told how far it is.
-    """
-    watch, journal, paced = watch or Stopwatch(), journal or Journal(), None
-    recipe = journal.planned or recipe
-    if budget is None or journal.planned is not None:
-        watch.stage("network")
-        network = network_for(recipe)
-        extractor = extractor_for(recipe, network, progress=progress, choices=journal.timings)
-        watch.stage("trunk")
-    else:
-        paced = _paced(recipe, manifest, watch=watch, budget=budget, progress=progress)
-        recipe, network, extractor = paced.recipe, paced.network, paced.extractor
-        journal.plan(recipe, extractor.timings)
-    for number, plan in network.plans.items():
-        progress.say(f"Phase {number}: {plan}.")
-    experiment = experiment_for(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
-    if not len(experiment.parts.val):
-        progress.say("There is no validation part: epochs are compared on training photos, which favours overfitting.")
-    experiment, weighed = weighed_experiment(replace(experiment, checkpoints=journal.checkpoints), progress=progress)
-    journal.follow(paced.recipe if paced else recipe)
-    judged = "validation" if len(experiment.parts.val) else "training"
-    on_epoch = _epoch_log(recipe, journal, judged=judged, progress=progress)
-    trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
-    return Outcome(
-        recipe=paced.recipe if paced else recipe,
-        trained=trained,
-        temperature=temperature_of(trained.predictions.get("val")),
-        extractor=extractor,
-        network=network,
-        paced=paced,
-        weighed=weighed,
-    )
-
-
-def weighed_experiment(experiment: Experiment, *, progress: Progress) -> tuple[Experiment, ImbalanceChoice | None]:
-    """The experiment with what is done about unequal classes, where the recipe leaves that open."""
-    if experiment.recipe.loss.imbalance != "auto":
-        return experiment, None
-    weighed = choose_imbalance(experiment.recipe, experiment.pooled, parts=experiment.parts)
-    progress.say(f"{weighed}.")
-    recipe = experiment.recipe.replace({"loss.imbalance": weighed.chosen.imbalance})
-    return replace(experiment, recipe=recipe), weighed
-
-
-def experiment_for(
-    recipe: Recipe,
-    manifest: Manifest,
-    *,
-    network: Network,
-    extractor: Extractor,
-    paced: Paced | None = None,
-    progress: Progress = silent,
-) -> Experiment:
-    """Everything that training reads; computes the rows that no cache holds.
-
-    Args:
-        recipe: the choices.
-        manifest: the photos and their parts.
-        network: with the plan of phase 2.
-        extractor: of that network.
-        paced: how a time budget is kept.
-        progress: told how far it is.
-    """
-    pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
-    extractor.close()  # what it needs is memory that training can use
-    progress.say(
-        f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
-        f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
-    )
-    return Experiment(
-        recipe=recipe,
-        network=network,
-        extractor=extractor,
-        pooled=pooled,
-        activations=activations,
-        parts=Parts(
-            train=labelled(manifest, "train"),
-            val=labelled(manifest, "val"),
-            test=labelled(manifest, "test"),
-            classes=manifest.classes,
-        ),
-        items=items_of(manifest, manifest.part("train")),
-        pacers=paced.pacers if paced else {},
-    )
-
-
-def _paced(recipe: Recipe, manifest: Manifest, *, watch: Any, budget: Budget, progress: Progress) -> Paced:
-    """A plan for the minutes, with the rows that it needs in the cache."""
-    watch.stage("network")
-    network = network_for(recipe)
-    watch.stage("calibrate")
-    paced = plan_fit(recipe, network, manifest=manifest, budget=budget, progress=progress)
-    watch.stage("trunk")
-    paced.fill(manifest, progress=progress)
-    return paced
-
-
-def _epoch_log(recipe: Recipe, journal: Journal, *, judged: str, progress: Progress) -> Callable[[EpochRecord], None]:
-    """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user.
-
-    Args:
-        recipe: the choices.
-        journal: gets the record.
-        judged: the photos that epochs are compared on, `validation` or `training`.
-        progress: gets the line.
-    """
-    most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
-
-    def on_epoch(record: EpochRecord) -> None:
-        journal.epoch(record)
-        if not record.note:  # steps of a solver's path are no epochs
-            progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
-        stage = "kernel head" if record.phase == KERNEL_PHASE else f"phase {record.phase}"
-        progress.say(
-            f"{stage}, {record.note or f'epoch {record.epoch}'}: training loss {record.train.loss:.3f}, {judged} "
-            f"accuracy {record.val.accuracy:.3f}, macro-F1 {record.val.f1:.3f}{', best so far' if record.kept else ''}"
-        )
-
-    return on_epoch
-
-
 def _finished(path: Path, progress: Progress) -> Run | None:
     """The run with that name, unless a newer one of that name is unfinished."""
     if draft_of(path).exists() or not path.exists():
@@ -332,12 +190,11 @@ def _judge(recipe: Recipe, run: RunDir) -> Callable[[int, Manifest], Predictions
     """Trains on a fold and keeps what is said about its test part, which a continued run reads back."""
 
     def judge(number: int, manifest: Manifest) -> Predictions:
-        file = run.fold_file(number)
-        if not file.exists():  # the journal has seen to it that recipe and photos are those of the killed run
-            said = fit_manifest(recipe, manifest).predictions["test"]
-            file.parent.mkdir(exist_ok=True)
-            write_text(file, predictions_csv({"test": said}))
-        return read_predictions_csv(file.read_bytes().decode("utf-8", errors="surrogateescape"))["test"]
+        if run.fold(number) is None:  # what a killed run left is of the same recipe and photos: the journal has looked
+            run.write_fold(number, fit_manifest(recipe, manifest).predictions["test"])
+        said = run.fold(number)
+        assert said is not None, "a fold that was written can be read"
+        return said
 
     return judge
 

@@ -14,7 +14,7 @@ from topwork.progress import Progress, silent
 from topwork.recipe import Recipe, load_recipe, split_shares
 from topwork.reports.figures import write_lr_figure
 from topwork.training.lr_finder import LrCurve, RangeTest, range_test
-from topwork.workflow.fit import experiment_for, weighed_experiment
+from topwork.workflow.fit_manifest import experiment_for, weighed_experiment
 from topwork.workflow.prepare import extractor_for, network_for
 from topwork.workflow.rundir import RunDir
 from topwork.workflow.training import phase_task

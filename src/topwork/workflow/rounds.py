@@ -22,12 +22,13 @@ from topwork.measures.predictions import Predictions, predictions_csv
 from topwork.models.probe import backbone_identity
 from topwork.progress import Progress
 from topwork.recipe import Recipe
-from topwork.workflow.fit import fit_manifest
+from topwork.workflow.draft import draft_run
+from topwork.workflow.fit_manifest import fit_manifest
 from topwork.workflow.journal import Journal
 from topwork.workflow.outcome import provenance_of, write_model
 from topwork.workflow.prepare import network_for
 from topwork.workflow.provenance import now
-from topwork.workflow.rundir import RunDir, draft_run
+from topwork.workflow.rundir import RunDir
 
 __all__ = ["Entry", "Round", "RoundPlan", "read_round", "run_round"]
 

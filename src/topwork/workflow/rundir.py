@@ -1,33 +1,24 @@
-"""`RunDir`: one experiment on disk. The only code that knows the names of files inside a run folder.
+"""`RunDir`: one experiment on disk. Knows the names of files inside a run folder, and nobody else but `draft` does.
 
-A run is made in a hidden sibling and takes its name in one step when it is finished, so a folder with a run's name is
-a finished run. An earlier run of that name stays until then.
+A folder with a run's name is a finished run: until then it is made in a hidden sibling, see `draft`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from topwork.atomic import write_json, write_text
 from topwork.errors import RunError
-from topwork.measures.predictions import Predictions, read_predictions_csv
-from topwork.progress import Progress, silent
+from topwork.measures.predictions import Predictions, predictions_csv, read_predictions_csv
 from topwork.recipe import Recipe, load_recipe
 from topwork.reports.inputs import PredictionRow
 
-__all__ = ["RunDir", "draft_of", "draft_run", "next_run_name"]
-
-_CONTINUED = ("checkpoints", "folds", "recipe.toml", "manifest.csv", "provenance.json", "history.jsonl")
-_LOCK = "lock"  # held by the process that makes the run; the system releases it whatever ends that process
+__all__ = ["RunDir"]
 
 
 class RunDir:
@@ -60,8 +51,9 @@ class RunDir:
     @property
     def name(self) -> str:
         """The run's name, also while it is a draft, and where the path is `.`."""
-        path = self.path.resolve()
-        return path.name.removeprefix(".").removesuffix(".unfinished") if _is_draft(path) else path.name
+        name = self.path.resolve().name
+        is_draft = name.startswith(".") and name.endswith(".unfinished")
+        return name.removeprefix(".").removesuffix(".unfinished") if is_draft else name
 
     @property
     def manifest_file(self) -> Path:
@@ -113,10 +105,6 @@ class RunDir:
         """The bundle's page for people, in the format of Hugging Face's model cards; no program reads it."""
         return self.model_folder / "README.md"
 
-    def fold_file(self, number: int) -> Path:
-        """What the model of one fold of cross-validation says about the photos that it never saw."""
-        return self.path / "folds" / f"{number}.csv"
-
     @property
     def last_model_folder(self) -> Path:
         """The bundle of the last epoch; only where a phase was trained in epochs."""
@@ -159,8 +147,21 @@ class RunDir:
             OSError: if there is no such file.
             DataError: if it is no such table.
         """
-        # As bytes: universal newlines would turn a carriage return in a file name into a line feed.
-        return read_predictions_csv(self.predictions_file.read_bytes().decode("utf-8", errors="surrogateescape"))
+        return _read_predictions(self.predictions_file)
+
+    def write_fold(self, number: int, said: Predictions) -> None:
+        """What the model of one fold of cross-validation says about the photos that it never saw."""
+        file = self._fold_file(number)
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, predictions_csv({"test": said}))
+
+    def fold(self, number: int) -> Predictions | None:
+        """The same as it is read back; None if that fold was not judged."""
+        file = self._fold_file(number)
+        return _read_predictions(file)["test"] if file.exists() else None
+
+    def _fold_file(self, number: int) -> Path:
+        return self.path / "folds" / f"{number}.csv"
 
     def add_lr_curve(self, phase: int, curve: Mapping[str, Any]) -> dict[str, Any]:
         """Put a phase's curve into `lr_finder.json`, beside those of other phases; all of them."""
@@ -216,100 +217,6 @@ class RunDir:
             ) from None
 
 
-@contextmanager
-def draft_run(path: Path, *, resume: bool = False, progress: Progress = silent) -> Iterator[RunDir]:
-    """A run in the making: takes the name `path` when the block ends well.
-
-    When it does not, the draft is deleted, unless it holds a checkpoint. What a killed process left is continued
-    or replaced.
-
-    Args:
-        path: of the finished run.
-        resume: give the draft that is there, without the files that are made anew in any case.
-        progress: told of a draft that is replaced or stays.
-
-    Raises:
-        RunError: if `path` holds something that is not a run, lies below a file, or is being made by another process.
-    """
-    if path.exists() and not (path / "recipe.toml").exists() and (path.is_file() or any(path.iterdir())):
-        raise RunError(
-            f"{str(path)!r} exists and is no topwork run, so it is not replaced.",
-            fix="choose another folder with --to.",
-        )
-    made = [parent for parent in path.parents if not parent.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise RunError(f"{str(path)!r} lies below a file.", fix="choose another folder with --to.") from None
-    draft = draft_of(path)
-    draft.mkdir(exist_ok=True)
-    lock = _locked(draft)
-    try:
-        _clear(draft, resume=resume, progress=progress)
-        yield RunDir(draft)
-        (draft / _LOCK).unlink()
-        _take_place(draft, path)
-    finally:
-        lock.release()
-        if (draft / "checkpoints" / "checkpoint.json").exists():
-            progress.say(f"The unfinished run stays in {draft}; the same command with --resume continues it.")
-        else:
-            shutil.rmtree(draft, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):  # it holds the finished run, or something of somebody else
-                parent.rmdir()
-
-
-def draft_of(path: Path) -> Path:
-    """Where the run with that name is made."""
-    return path.parent / f".{path.name}.unfinished"
-
-
-def _is_draft(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".unfinished")
-
-
-def _locked(draft: Path) -> FileLock:
-    lock = FileLock(draft / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(
-            f"Another process is making the run in {str(draft)!r}.",
-            fix="wait for it, or choose another folder with --to.",
-        ) from None
-    return lock
-
-
-def _clear(draft: Path, *, resume: bool, progress: Progress) -> None:
-    """Keep what a resumed run goes on from; delete the rest, also what was half written."""
-    kept = {_LOCK, *(_CONTINUED if resume else ())}
-    if not resume and (draft / "recipe.toml").exists():
-        progress.say(f"An unfinished run in {draft} is replaced; --resume would have continued it.")
-    for path in draft.iterdir():
-        if path.is_dir() and path.name not in kept:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in kept:
-            path.unlink(missing_ok=True)
-
-
-def next_run_name(data_name: str) -> Path:
-    """`runs/NAME-1`, or the next number that is free."""
-    number = 1
-    while (path := Path("runs") / f"{data_name}-{number}").exists():
-        number += 1
-    return path
-
-
-def _take_place(draft: Path, path: Path) -> None:
-    earlier = path.parent / f".{path.name}.replaced"
-    shutil.rmtree(earlier, ignore_errors=True)
-    try:
-        if path.exists():
-            path.rename(earlier)
-        draft.rename(path)
-    except BaseException:
-        if earlier.exists() and not path.exists():
-            earlier.rename(path)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
+def _read_predictions(file: Path) -> dict[str, Predictions]:
+    # As bytes: universal newlines would turn a carriage return in a file name into a line feed.
+    return read_predictions_csv(file.read_bytes().decode("utf-8", errors="surrogateescape"))
