@@ -22,9 +22,10 @@ from torchvision import transforms
 
 from topwork.data.batches import Item, read_batches
 from topwork.models.classifier import Classifier, Normalise
-from topwork.models.engine import TrunkRequest, open_trunk
+from topwork.models.engine import open_trunk
 from topwork.models.freeze import apply_freeze
 from topwork.models.head import build_head
+from topwork.models.trunk import TrunkRequest
 from topwork.recipe import EngineChoice, Recipe
 from topwork.timings import Timings
 from topwork.training.activations import ActivationCache, Store

@@ -11,7 +11,7 @@ from typing import Any
 
 DOORS = {
     "timm": {"topwork.models.backbone"},
-    "openvino": {"topwork.models.engine", "topwork.exports.predictor"},
+    "openvino": {"topwork.models.openvino_trunk"},
     "keras": {"topwork.exports.to_keras"},
     "jinja2": {"topwork.reports.html"},
     "mlflow": {"topwork.tracking.mlflow"},

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from topwork.errors import EngineError
-from topwork.models import engine as module
+from topwork.models import engine, openvino_trunk
 from topwork.models.backbone import Backbone, create_backbone
 from topwork.models.classifier import normalised_trunk
-from topwork.models.engine import PARITY, Trunk, TrunkRequest, cosines, open_trunk, remembered_facts
+from topwork.models.engine import open_trunk, remembered_facts
+from topwork.models.trunk import PARITY, Trunk, TrunkRequest, cosines
 from topwork.recipe import EngineChoice
 from topwork.timings import Timings
 
@@ -47,7 +48,7 @@ def opened(request: TrunkRequest, folder: Path, choice: EngineChoice = F32) -> T
 def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The choice is `Timings`' own business; here the candidate with two streams is always the fastest."""
     streams = {"2 streams, batch 8": (2, 8)}
-    monkeypatch.setattr(module, "_STREAMS", streams)
+    monkeypatch.setattr(openvino_trunk, "_STREAMS", streams)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def converted(
         calls.append(request.identity)
         return ov.Core().read_model(copy / "graph.xml")
 
-    monkeypatch.setattr(module, "_convert", convert)
+    monkeypatch.setattr(openvino_trunk, "_convert", convert)
     return calls
 
 
@@ -174,7 +175,8 @@ def test_a_network_that_does_not_agree_falls_back_only_where_it_may(
     stored: tuple[TrunkRequest, Path], converted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, _ = stored
-    monkeypatch.setattr(module, "PARITY", {"f32": 1.1, "bf16": 1.1})
+    for module in (engine, openvino_trunk):
+        monkeypatch.setattr(module, "PARITY", {"f32": 1.1, "bf16": 1.1})
     with pytest.raises(EngineError, match="disagrees") as caught:
         opened(request, tmp_path)
     assert "torch" in caught.value.fix
@@ -188,7 +190,7 @@ def test_a_network_that_does_not_convert_falls_back_only_where_it_may(
         raise ValueError("no such operator\nsecond line")
 
     request, _ = stored
-    monkeypatch.setattr(module, "_convert", fail)
+    monkeypatch.setattr(openvino_trunk, "_convert", fail)
     with pytest.raises(EngineError, match="no such operator") as caught:
         opened(request, tmp_path)
     assert "second line" not in caught.value.what

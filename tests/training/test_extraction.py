@@ -15,7 +15,7 @@ from topwork.digest import file_sha256
 from topwork.errors import ResourceError
 from topwork.models.backbone import Backbone, create_backbone
 from topwork.models.classifier import normalised_trunk
-from topwork.models.engine import TrunkRequest
+from topwork.models.trunk import TrunkRequest
 from topwork.recipe import Augment, EngineChoice
 from topwork.timings import Timings
 from topwork.training import extraction as module

@@ -24,7 +24,8 @@ from topwork.errors import DecodeError
 from topwork.exports.bundle import Bundle, read_bundle
 from topwork.measures.predictions import softmax
 from topwork.models.classifier import Classifier
-from topwork.models.engine import TrunkRequest, open_trunk, remembered_facts
+from topwork.models.engine import open_trunk, remembered_facts
+from topwork.models.trunk import TrunkRequest
 from topwork.progress import Progress, silent
 from topwork.recipe import EngineChoice
 from topwork.spec import InputSpec

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from topwork.data.batches import Item, read_batches
 from topwork.data.decode import DECODE_VERSION
 from topwork.digest import digest
-from topwork.models.engine import Trunk, TrunkFacts, TrunkRequest, open_trunk, remembered_facts
+from topwork.models.engine import TrunkFacts, open_trunk, remembered_facts
+from topwork.models.trunk import Trunk, TrunkRequest
 from topwork.progress import Progress, silent
 from topwork.recipe import Augment, EngineChoice
 from topwork.timings import Timings

@@ -13,8 +13,8 @@ from topwork.cachedir import cache_folder
 from topwork.data.batches import Item
 from topwork.data.manifest import Manifest, Row
 from topwork.errors import RecipeError
-from topwork.models.engine import TrunkRequest
 from topwork.models.probe import backbone_identity, probe_spec
+from topwork.models.trunk import TrunkRequest
 from topwork.progress import Progress
 from topwork.recipe import BackboneChoice, DataChoice, Phase, Recipe
 from topwork.timings import Timings
