@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from topwork.data.batches import read_batches
 from topwork.data.manifest import Manifest
-from topwork.measures.predictions import Predictions
-from topwork.models.head import build_head
 from topwork.progress import Progress
 from topwork.recipe import Recipe
 from topwork.training.extraction import Extractor
-from topwork.training.loop import fit_epochs
-from topwork.training.loss import make_loss
-from topwork.training.task import Task
 from topwork.workflow.budget import Rates, Rung
 from topwork.workflow.prepare import MOST_VIEWS, Network, clean_items, extractor_for, items_of, plan_of
-
-if TYPE_CHECKING:
-    from topwork.models.backbone import Backbone
-    from topwork.models.freeze import FreezePlan
+from topwork.workflow.training_speed import activation_shape, head_seconds, top_seconds
 
 __all__ = ["Candidate", "calibrate", "candidates_of", "yardstick"]
 
 _TIMED_ROWS = 128  # of the trunk: two batches of real photos
-_TIMED_BATCH = 16  # of the top
-_TIMED_STEPS = 2
 _OPEN_SECONDS = 12.0  # to export, check and tune another trunk on the machine that YARD was measured on
 _KERNEL_SECONDS = (
     1e-10  # of one row and one entry of the matrix between landmarks, in float64 on the yardstick's machine
 )
-_EVALUATIONS = 400  # of the head's objective: what a path of strengths took on flowers, with room
 _YARD = 0.06  # seconds of the yardstick where the constants in this file were measured
 
 
@@ -88,7 +73,7 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
     for candidate in candidates:
         other = candidate is not candidates[0]
         rungs.append(_rung(candidate, manifest, opening=max(opened, _OPEN_SECONDS * slow) if other else 0.0))
-    recipe, photos = candidates[0].recipe, len(manifest.part("train"))
+    recipe, network, photos = candidates[0].recipe, candidates[0].network, len(manifest.part("train"))
     views = 2 if recipe.data.mirror else 1
     judged, everything = views * (len(manifest.part("val")) or photos), views * len(manifest.rows)
     solved = recipe.phase1.optimizer == "lbfgs"
@@ -104,7 +89,7 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
         photos=photos,
         judged=judged,
         everything=everything,
-        head=_head_seconds(candidates[0], manifest),
+        head=head_seconds(recipe, network, photos=photos, judged=judged, classes=len(manifest.classes)),
         head_epochs=1 if solved else recipe.phase1.epochs,
         fixed=fixed,
     )
@@ -188,8 +173,8 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
             most = min(MOST_VIEWS, recipe.phase1.epochs)
         views = _missing_views(candidate, manifest, most=most)
         return Rung(train="head", depth=0, open=opening, clean=clean, views=views)
-    shape = _activation_shape(candidate.network.build(), plan)
-    train, judge = _top_seconds(candidate, shape, classes=len(manifest.classes))
+    shape = activation_shape(candidate.network.build(), plan)
+    train, judge = top_seconds(candidate.recipe, candidate.network, shape=shape, classes=len(manifest.classes))
     most = _most_views(candidate, shape, photos=len(manifest.part("train")))
     return Rung(
         train=recipe.phase2.train,
@@ -201,7 +186,7 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
         augmented=recipe.data.views != "fixed:0",
         train_seconds=train,
         judge_seconds=judge,
-        prepare=8 * recipe.phase2.batch_size * train,  # two precisions are timed on four batches each
+        prepare=10 * recipe.phase2.batch_size * train,  # two precisions are timed on five batches each
         epochs=recipe.phase2.epochs,
     )
 
@@ -227,118 +212,3 @@ def _most_views(candidate: Candidate, shape: Sequence[int], *, photos: int) -> i
         return fixed or 0
     room = min(cache.free_bytes(), cache.limit // 2)
     return max(0, min(recipe.phase2.epochs, MOST_VIEWS, room // (2 * int(np.prod(shape)) * photos)))
-
-
-def _activation_shape(backbone: Backbone, plan: FreezePlan) -> tuple[int, ...]:
-    """Of one row at the cut: (h,w,C) or (T,C)."""
-    size = backbone.spec.size
-    with torch.inference_mode():
-        value = backbone.eval().trunk(plan.cut)(torch.zeros(1, 3, size, size))
-    return tuple((value.permute(0, 2, 3, 1) if value.ndim == 4 else value).shape[1:])
-
-
-def _top_seconds(candidate: Candidate, shape: Sequence[int], *, classes: int) -> tuple[float, float]:
-    """Seconds a photo of a training step, and of a forward pass; on a copy, so that nothing is learned from noise."""
-    from topwork.models.classifier import Classifier
-    from topwork.models.freeze import apply_freeze, set_training_mode
-
-    recipe, plan = candidate.recipe, candidate.network.plan
-    assert plan is not None
-    backbone = copy.deepcopy(candidate.network.build())
-    head = build_head(recipe.head, width=_width(candidate), classes=classes)
-    classifier = Classifier(backbone, head)
-    apply_freeze(plan, backbone)
-    task = Task(
-        forward=lambda activation: classifier.from_activation(activation, plan.cut),
-        module=classifier,
-        train_mode=lambda: set_training_mode(plan, backbone),
-        depths=[[p for p in stage if p.requires_grad] for stage in classifier.parameters_by_depth()],
-        feed=_Noise(shape, classes=classes),
-        loss=make_loss(recipe.loss, np.ones(classes, np.int64)),
-        validate=lambda: _some_predictions(classes),
-        classes=tuple(map(str, range(classes))),
-    )
-    return _timed(recipe, task), _timed_forward(task)
-
-
-def _width(candidate: Candidate) -> int:
-    size = candidate.network.build().spec.size
-    with torch.inference_mode():
-        return int(candidate.network.build().eval()(torch.zeros(1, 3, size, size)).shape[1])
-
-
-def _timed(recipe: Recipe, task: Task) -> float:
-    """Seconds a photo of training steps, in the faster of both precisions; the first epoch allocates."""
-    fastest = []
-    phase = recipe.phase2.model_copy(update={"epochs": 2, "replanned": ()})
-    with torch.random.fork_rng(devices=[]):
-        for bf16 in (False, True):
-            records = fit_epochs(replace(task, bf16=bf16), phase, number=2, stop=recipe.stop)
-            fastest.append(list(records)[-1].seconds / (_TIMED_STEPS * _TIMED_BATCH))
-    return min(fastest)
-
-
-def _timed_forward(task: Task) -> float:
-    inputs, _ = next(iter(task.feed.epoch(1)))
-    started = time.perf_counter()
-    with torch.inference_mode():
-        task.forward(inputs)
-    return (time.perf_counter() - started) / _TIMED_BATCH
-
-
-def _head_seconds(candidate: Candidate, manifest: Manifest) -> float:
-    """Seconds of solving the head, or of one epoch of training it."""
-    recipe, classes = candidate.recipe, len(manifest.classes)
-    width, photos = _width(candidate), len(manifest.part("train"))
-    if recipe.phase1.optimizer == "lbfgs":
-        return 0.5 + _EVALUATIONS * _objective_seconds(min(photos, 2048), width, classes=classes) * photos / min(
-            photos, 2048
-        )
-    head = build_head(recipe.head, width=width, classes=classes)
-    task = Task(
-        forward=head,
-        module=head,
-        train_mode=lambda: None,
-        depths=[list(head.parameters())],
-        feed=_Noise((width,), classes=classes),
-        loss=make_loss(recipe.loss, np.ones(classes, np.int64)),
-        validate=lambda: _some_predictions(classes),
-        classes=tuple(map(str, range(classes))),
-    )
-    phase = recipe.phase1.model_copy(update={"epochs": 2, "replanned": ()})
-    with torch.random.fork_rng(devices=[]):
-        seconds = list(fit_epochs(task, phase, number=1, stop=recipe.stop))[-1].seconds / _TIMED_STEPS
-    return seconds * max(1, photos // recipe.phase1.batch_size) + 2e-5 * len(manifest.rows)
-
-
-def _objective_seconds(rows: int, width: int, *, classes: int) -> float:
-    """One evaluation of the head's objective: logits, a softmax, and the gradient."""
-    features, weight = np.ones((rows, width), np.float32), np.zeros((width, classes), np.float32)
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        logits = (features @ weight).astype(np.float64)
-        np.exp(logits).T.astype(np.float32) @ features
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
-
-
-class _Noise:
-    """A feed of positive noise in the shape of a row."""
-
-    steps = _TIMED_STEPS
-
-    def __init__(self, shape: Sequence[int], *, classes: int) -> None:
-        random = np.random.default_rng(0)
-        self._rows = torch.from_numpy(random.random((_TIMED_BATCH, *shape), np.float32))
-        self._labels = np.arange(_TIMED_BATCH) % classes
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, npt.NDArray[np.int64]]]:
-        for _ in range(start, self.steps):
-            yield self._rows, self._labels
-
-
-def _some_predictions(classes: int) -> Predictions:
-    labels = np.arange(classes)
-    names = tuple(map(str, range(classes)))
-    return Predictions(logits=np.eye(classes), labels=labels, paths=names, classes=names)
