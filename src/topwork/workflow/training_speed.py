@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,14 +59,11 @@ def top_seconds(recipe: Recipe, network: Network, *, shape: Sequence[int], class
     classifier = Classifier(backbone, new_head(recipe, width=_width(network), classes=classes))
     apply_freeze(plan, backbone)
     feed = _Noise(shape, batch=recipe.phase2.batch_size, classes=classes)
-    task = _task(
-        recipe,
-        classifier,
+    task = replace(
+        _task(recipe, classifier, feed=feed, classes=classes),
         forward=lambda activation: classifier.from_activation(activation, plan.cut),
         train_mode=lambda: set_training_mode(plan, backbone),
         depths=[[p for p in stage if p.requires_grad] for stage in classifier.parameters_by_depth()],
-        feed=feed,
-        classes=classes,
     )
     fastest = min(
         _step_seconds(replace(task, bf16=bf16), recipe.phase2, number=2, stop=recipe.stop) for bf16 in (False, True)
@@ -89,15 +86,8 @@ def head_seconds(recipe: Recipe, network: Network, *, photos: int, judged: int, 
         rows = min(photos, 2048)
         return 0.5 + _EVALUATIONS * _objective_seconds(rows, width, classes=classes) * photos / rows
     head = new_head(recipe, width=width, classes=classes)
-    task = _task(
-        recipe,
-        head,
-        forward=head,
-        train_mode=lambda: None,  # as a new module is
-        depths=[list(head.parameters())],
-        feed=_Noise((width,), batch=recipe.phase1.batch_size, classes=classes),
-        classes=classes,
-    )
+    feed = _Noise((width,), batch=recipe.phase1.batch_size, classes=classes)
+    task = _task(recipe, head, feed=feed, classes=classes)
     seconds = _step_seconds(task, recipe.phase1, number=1, stop=recipe.stop)
     return seconds * max(1, photos // recipe.phase1.batch_size) + _JUDGED_ROW * (photos + judged)
 
@@ -148,24 +138,17 @@ def _objective_seconds(rows: int, width: int, *, classes: int) -> float:
     return float(np.median(taken))
 
 
-def _task(
-    recipe: Recipe,
-    module: torch.nn.Module,
-    *,
-    forward: Callable[[torch.Tensor], torch.Tensor],
-    train_mode: Callable[[], None],
-    depths: list[list[torch.nn.Parameter]],
-    feed: _Noise,
-    classes: int,
-) -> Task:
+def _task(recipe: Recipe, module: torch.nn.Module, *, feed: _Noise, classes: int) -> Task:
+    """All of a module learns from noise, and nobody judges it."""
+
     def unasked() -> Predictions:
         raise AssertionError("noise is not judged")
 
     return Task(
-        forward=forward,
+        forward=module,
         module=module,
-        train_mode=train_mode,
-        depths=depths,
+        train_mode=lambda: None,  # as a new module is
+        depths=[list(module.parameters())],
         feed=feed,
         loss=make_loss(recipe.loss, np.ones(classes, np.int64)),
         validate=unasked,
