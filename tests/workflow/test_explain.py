@@ -66,8 +66,13 @@ def test_pictures_and_a_photo_that_cannot_be_read(tiny_run: topwork.Run, drawn_p
 
 
 def test_the_command(
-    tiny_run: topwork.Run, drawn_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: topwork.Run,
+    drawn_photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the last call leaves `--to` out
     photos = [str(path) for path in _photos(drawn_photos, 2)]
     words = ["explain", str(tiny_run.path), *photos, "--to", str(tmp_path / "to")]
     assert run([*words, "--json", "--method", "layercam", "--layer", "blocks.4"]) == 0
@@ -84,8 +89,10 @@ def test_the_command(
     assert "nearest training photo" in shown.out
     assert "Can such heatmaps be believed?" in shown.out
     assert run(["explain", str(tiny_run.path), str(broken)]) == 1
-    assert capsys.readouterr().out == ""
+    shown = capsys.readouterr()
+    assert shown.out == ""
     assert "1 of the photos could not be read" in shown.err
+    assert (tmp_path / "explanations" / "explanations.json").is_file()
 
 
 def test_a_run_names_the_nearest_training_photos_of_any_photo(
