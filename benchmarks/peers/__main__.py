@@ -119,10 +119,17 @@ def settings_of(contest: Contest, given: argparse.Namespace, *, weights: Path) -
     return [*network, f"phase2.epochs={given.epochs}", f"data.seed={given.seed}", *given.settings]
 
 
-def measure(contest: Contest, entry: Entry, *, plan: Mapping[str, Any], given: argparse.Namespace) -> list[Measured]:
-    """Every variant of an entry on one fold; an empty list if one failed."""
+def measure(
+    contest: Contest,
+    entry: Entry,
+    *,
+    variants: Sequence[Mapping[str, Any]],
+    plan: Mapping[str, Any],
+    given: argparse.Namespace,
+) -> list[Measured]:
+    """Some variants of an entry on one fold; an empty list if one failed."""
     found = []
-    for variant in entry.variants:
+    for variant in variants:
         own = {**plan, **variant}
         if entry.peer == "topwork":
             own |= {"recipe": given.recipe, "settings": settings_of(contest, given, weights=Path(plan["weights"]))}
@@ -160,6 +167,23 @@ def check_keras(
     return f"keras: {said}{'' if done.returncode == 0 else ': skipped'}.", done.returncode == 0
 
 
+def tuned(
+    contest: Contest, entry: Entry, *, plans: Sequence[Mapping[str, Any]], given: argparse.Namespace
+) -> tuple[Mapping[str, Any], list[Measured], float] | None:
+    """An entry with the variant that is best on the first fold's validation photos: that variant, its run on every
+    fold, and the seconds of all runs, the tuning among them. None if a run failed."""
+    first = measure(contest, entry, variants=entry.variants, plan=plans[0], given=given)
+    if not first:
+        return None
+    best = chosen_variant(first)
+    runs = [first[best]]
+    for plan in plans[1:]:
+        runs += (one := measure(contest, entry, variants=entry.variants[best : best + 1], plan=plan, given=given))
+        if not one:
+            return None
+    return entry.variants[best], runs, sum(run.seconds for run in [*first, *runs[1:]])
+
+
 def entries_of(contest: Contest, only: Sequence[str] | None) -> list[Entry]:
     """The chosen entries, always with topwork to compare with; none if only peers of other contests were chosen."""
     chosen = [entry for entry in contest.entries if not only or entry.peer in only]
@@ -185,18 +209,16 @@ def contest_rows(
             notes.append(sentence)
             if not agrees:
                 continue
-        measured = [measure(contest, entry, plan=plan, given=given) for plan in plans]
-        if not all(measured):
+        measured = tuned(contest, entry, plans=plans, given=given)
+        if measured is None:
             notes.append(f"{contest.name}, {entry.peer}: failed.")
             continue
-        by_variant = [list(runs) for runs in zip(*measured, strict=True)]
-        best = chosen_variant(by_variant)
-        reference = reference or by_variant[best]
-        settings = " ".join(f"{key} {value:g}" for key, value in entry.variants[best].items())
+        variant, runs, every = measured
+        reference = reference or runs
+        settings = " ".join(f"{key} {value:g}" for key, value in variant.items())
         label = f"{contest.name}: {entry.peer} {settings}".rstrip()
-        facts = summary(by_variant[best], topwork=reference, threshold=threshold)
+        facts = summary(runs, topwork=reference, threshold=threshold)
         rows.append(row_of(label, facts))
-        every = sum(run.seconds for runs in by_variant for run in runs)
         data[label] = {**facts, "threshold": threshold, "seconds_of_all_variants": every}
         notes += [entry.note] if entry.note else []
     return rows, notes, data

@@ -77,9 +77,9 @@ class Measured:
         return next(event for event in self.events if event["event"] == name)
 
 
-def chosen_variant(variants: Sequence[Sequence[Measured]]) -> int:
-    """Position of the variant with the best validation accuracy, averaged over folds; the first one of equals."""
-    scores = [statistics.mean(run.best_validation for run in folds) for folds in variants]
+def chosen_variant(runs: Sequence[Measured]) -> int:
+    """Position of the run with the best validation accuracy; the first one of equals."""
+    scores = [run.best_validation for run in runs]
     return scores.index(max(scores))
 
 

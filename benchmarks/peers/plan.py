@@ -25,7 +25,7 @@ class Entry:
     Args:
         peer: the script `PEER_peer.py`.
         environment: where it runs; None is the environment of this command.
-        variants: settings to choose from by validation accuracy, one run each.
+        variants: settings to choose from by validation accuracy on the first fold, one run each.
         note: what a reader must know to judge the comparison.
     """
 
@@ -75,8 +75,9 @@ CONTESTS = (
                 peer="pytorch",
                 environment="pytorch",
                 variants=({"lr": 3e-4}, {"lr": 1e-3}, {"lr": 3e-3}),
-                note="pytorch: the learning rate with the best validation accuracy of three; its own time only, though "
-                "finding it took three runs. Channels-last, f32, AdamW, one-cycle, label smoothing 0.1, best epoch.",
+                note="pytorch: of three learning rates the one with the best validation accuracy on the first fold; "
+                "only its own time counts, though finding it took three runs. Channels-last, f32, AdamW, one-cycle, "
+                "label smoothing 0.1, best epoch.",
             ),
             Entry(
                 peer="huggingface",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from measured import COLUMNS, Measured, chosen_variant, row_of, summary
 from peer_log import Log
 from photos import scan_with_groups
-from plan import CONTESTS, fold_plan, plan_digest, write_plan
+from plan import CONTESTS, Entry, fold_plan, plan_digest, write_plan
 
 from topwork.data.split import folds
 
@@ -77,8 +78,8 @@ def test_a_photo_without_prediction_is_wrong() -> None:
 
 
 def test_variants_are_chosen_by_validation_never_by_test() -> None:
-    good_on_test = [run(scores=[0.90], right=10), run(scores=[0.90], right=10)]
-    good_on_validation = [run(scores=[0.80, 0.92], right=5), run(scores=[0.91], right=5)]
+    good_on_test = run(scores=[0.90], right=10)
+    good_on_validation = run(scores=[0.80, 0.92], right=5)
     assert chosen_variant([good_on_test, good_on_validation]) == 1
     assert chosen_variant([good_on_test, good_on_test]) == 0
 
@@ -129,3 +130,25 @@ def test_every_peer_has_its_script_and_environment(repo: Path) -> None:
             assert entry.environment is None or entry.environment in environments.ENVIRONMENTS
     sees = [environment.sees for environment in environments.ENVIRONMENTS.values() if environment.sees]
     assert set(sees) <= environments.ENVIRONMENTS.keys()
+
+
+def test_settings_are_tuned_on_the_first_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("peers_main", Path(environments.__file__).with_name("__main__.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    peers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peers)
+    scores = {(1, "a"): 0.8, (1, "b"): 0.9, (2, "b"): 0.7}
+    asked: list[tuple[int, str]] = []
+
+    def measure(contest: Any, entry: Any, *, variants: Any, plan: Any, given: Any) -> list[Measured]:
+        keys = [(plan["fold"], variant["lr"]) for variant in variants]
+        asked.extend(keys)
+        return [run(scores=[scores[key]]) for key in keys]
+
+    monkeypatch.setattr(peers, "measure", measure)
+    entry = Entry(peer="pytorch", variants=({"lr": "a"}, {"lr": "b"}))
+    variant, runs, _ = peers.tuned(CONTESTS[0], entry, plans=[{"fold": 1}, {"fold": 2}], given=None)
+    assert asked == [(1, "a"), (1, "b"), (2, "b")]
+    assert variant == {"lr": "b"}
+    assert [one.best_validation for one in runs] == [0.9, 0.7]
