@@ -22,7 +22,7 @@ install:  ## the virtual environment, with topwork in it
 	  [ -x $(PY) ] || $(PYTHON) -m venv $(VENV) || { \
 	    echo "$(PYTHON) cannot make a virtual environment. fix: install its venv module (Debian: apt-get install python3-venv)." >&2; exit 2; }; \
 	  echo "installing into $(VENV) (once; PyTorch is large, so this can take some minutes)"; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,heic,keras,track]'; \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,best,heic,keras,track]'; \
 	  echo "$(WANTED)" > $(STAMP); \
 	fi
 

@@ -262,6 +262,7 @@ def test_a_process_without_topwork_gives_the_same(ending: str, tmp_path: Path) -
     ("name", "weights", "head"),
     [
         ("efficientnet_lite0", "packaged", KERNEL),
+        ("efficientnet_lite0+efficientnet_lite1", "packaged", KERNEL),
         ("mobilenetv1_100", "mobilenetv1_100.safetensors", DEEP),
         ("mobilenetv2_100", "mobilenetv2_100.safetensors", KERNEL),
         ("mobilenetv2_100", "none", LINEAR),
@@ -288,6 +289,7 @@ def test_real_networks_agree_on_real_photos(
         "mobilenetv4_conv_small",
         "efficientnet_b0",
         "efficientnet_lite1",
+        "mobilenetv2_035+mobilenetv2_050",
         "resnet50d",
         "seresnet50",
         "resnext50_32x4d",

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from topwork.errors import RecipeError, WeightsError
-from topwork.models.backbone import Backbone, create_backbone, default_spec, network_families, rebuild_backbone
+from topwork.models.backbone import Backbone, create_backbone, rebuild_backbone
 from topwork.models.catalogue import list_backbones
 from topwork.models.classifier import Normalise
 from topwork.models.layers import list_layers
+from topwork.models.networks import default_spec, network_families
 from topwork.models.probe import backbone_identity, probe_spec
 from topwork.models.wheels import WHEELS
 

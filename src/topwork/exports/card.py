@@ -57,7 +57,7 @@ class BackboneCard(_Part):
         kind, source, digest, licence: of the pretrained weights; kind `none` began with random numbers.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$", max_length=128)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+\-]*$", max_length=128)]
     padding: Literal["same", "symmetric"]
     bn_eps: Annotated[float, Field(gt=0, lt=1)] | None
     kind: Literal["packaged", "file", "hub", "none"]

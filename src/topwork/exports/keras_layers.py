@@ -143,6 +143,11 @@ class KerasLayers:
             raise self.refused(step, "it takes a number")
         return self.make(_MERGES[step.kind], step.name)(inputs)
 
+    def _concatenated(self, step: Step, inputs: list[Any]) -> Any:
+        if step.options != {"dim": 1}:
+            raise self.refused(step, "it is not over channels")
+        return self.make("Concatenate", step.name, axis=-1)(inputs)
+
     def _linear(self, step: Step, inputs: list[Any]) -> Any:
         linear = cast(nn.Linear, step.module)
         layer = self.make("Dense", step.name, units=linear.out_features, use_bias=linear.bias is not None)
@@ -232,6 +237,7 @@ _BUILDERS: dict[str, Callable[[KerasLayers, Step, list[Any]], Any]] = {
     "MaxPool2d": KerasLayers._max_pool,
     "AvgPool2d": KerasLayers._average_pool,
     "KernelHead": KerasLayers._kernel,
+    "cat": KerasLayers._concatenated,
     **dict.fromkeys(_GLOBAL, KerasLayers._global_pool),
     **dict.fromkeys(_MERGES, KerasLayers._merge),
     **dict.fromkeys(_RECTIFIERS, KerasLayers._rectifier),

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from topwork.errors import ExportError
 from topwork.models.classifier import Classifier
+from topwork.models.joined import JoinedNetwork
 from topwork.models.kernel_head import KernelHead
 
 __all__ = ["PIXELS", "Step", "trace_steps"]
@@ -52,8 +53,11 @@ class _Whole(nn.Module):
         self.head = classifier.head
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.network.forward_head(self.network.forward_features(x), pre_logits=True)
-        logits: torch.Tensor = self.head(features)
+        # Networks side by side are traced one after the other: pooled features are all that they share.
+        joined = isinstance(self.network, JoinedNetwork)
+        networks: Any = self.network.members if joined else [self.network]
+        pooled = [network.forward_head(network.forward_features(x), pre_logits=True) for network in networks]
+        logits: torch.Tensor = self.head(torch.cat(pooled, dim=1) if joined else pooled[0])
         return logits
 
 
@@ -116,10 +120,16 @@ def _step(node: fx.Node, whole: nn.Module, *, known: Mapping[fx.Node, str]) -> S
         name=node.name,
         kind=kind,
         module=module,
-        inputs=tuple(known[each] for each in node.args if isinstance(each, fx.Node)),
-        arguments=tuple(each for each in node.args if not isinstance(each, fx.Node)),
+        inputs=tuple(known[each] for argument in node.args for each in _nodes(argument)),
+        arguments=tuple(argument for argument in node.args if not _nodes(argument)),
         options=dict(node.kwargs),
     )
+
+
+def _nodes(argument: Any) -> list[fx.Node]:
+    """The results of other steps in an argument: itself, or all of a list; none where it is something else."""
+    each = argument if isinstance(argument, list | tuple) else [argument]
+    return list(each) if all(isinstance(one, fx.Node) for one in each) else []
 
 
 def _is_idle(step: Step) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from topwork.errors import RecipeError, WeightsError
-from topwork.models.backbone import default_spec, hub_repository, nearest_names, network_families
 from topwork.models.hub import cached_hub_file
+from topwork.models.networks import default_spec, hub_repository, nearest_names, network_families
 from topwork.models.weights import find_weights
 from topwork.models.zoo import ZOO
 

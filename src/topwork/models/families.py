@@ -91,6 +91,7 @@ def split_network(network: nn.Module, *, name: str) -> Parts:
         "timm.models.vision_transformer.VisionTransformer.forward_features": _vit,
         "topwork.models.zoo.BaselineCnn.forward_features": _baseline_cnn,
         "topwork.models.zoo.Resnet9.forward_features": _resnet9,
+        "topwork.models.joined.JoinedNetwork.forward_features": _joined,
     }
     return splitters.get(f"{method.__module__}.{method.__qualname__}", _other)(network)
 
@@ -128,6 +129,10 @@ def _baseline_cnn(network: Any) -> Parts:
 def _resnet9(network: Any) -> Parts:
     stages = [(name, getattr(network, name)) for name in ("conv1", "conv2", "res1", "conv3", "conv4", "res2")]
     return Parts(family="zoo", blocks=_flat(*stages), pool=_head(network, "global_pool"))
+
+
+def _joined(network: Any) -> Parts:
+    return cast(Parts, network.parts)
 
 
 def _embed(part: Any, x: torch.Tensor) -> torch.Tensor:

