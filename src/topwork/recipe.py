@@ -130,7 +130,7 @@ class BackboneChoice(_Choice):
     """The pretrained network.
 
     Args:
-        name: a timm network, or topwork's `efficientnet_lite0`.
+        name: a timm network, or topwork's `efficientnet_lite0`; or several that stand side by side, joined by `+`.
         weights: `packaged`, `hub`, `none` (random), or the path of a safetensors file.
     """
 

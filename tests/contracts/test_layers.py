@@ -10,7 +10,7 @@ from pprint import pformat
 from typing import Any
 
 DOORS = {
-    "timm": {"topwork.models.backbone"},
+    "timm": {"topwork.models.networks"},
     "openvino": {"topwork.models.openvino_trunk"},
     "keras": {"topwork.exports.to_keras"},
     "jinja2": {"topwork.reports.html"},

@@ -21,7 +21,7 @@ from topwork.recipe import EngineChoice
 from topwork.timings import Timings
 
 F32 = EngineChoice(trunk="openvino", precision="f32")
-CUTS = {"test_efficientnet": 2, "test_resnet": None, "test_vit": 1}
+CUTS = {"test_efficientnet": 2, "test_resnet": None, "test_vit": 1, "mobilenetv2_035+mobilenetv2_050": 5}
 
 
 def pictures(count: int) -> np.ndarray:

@@ -52,12 +52,12 @@ class BackboneCard(_Part):
     """What rebuilds the network without its source of weights, and what that source was.
 
     Args:
-        name: the network.
+        name: the network, or several joined by `+`.
         padding, bn_eps: what the pretrained weights need.
         kind, source, digest, licence: of the pretrained weights; kind `none` began with random numbers.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+\-]*$", max_length=128)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+\-]*$", max_length=512)]
     padding: Literal["same", "symmetric"]
     bn_eps: Annotated[float, Field(gt=0, lt=1)] | None
     kind: Literal["packaged", "file", "hub", "none"]

@@ -144,7 +144,8 @@ class KerasLayers:
         return self.make(_MERGES[step.kind], step.name)(inputs)
 
     def _concatenated(self, step: Step, inputs: list[Any]) -> Any:
-        if step.options != {"dim": 1}:
+        places = step.options.get("dim", next(iter(step.arguments), 0))
+        if places != 1 or len(inputs[0].shape) not in (2, 4):
             raise self.refused(step, "it is not over channels")
         return self.make("Concatenate", step.name, axis=-1)(inputs)
 

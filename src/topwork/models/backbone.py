@@ -11,9 +11,9 @@ from torch import nn
 from topwork.models.families import Parts, split_network
 from topwork.models.hub import hub_source
 from topwork.models.identity import source_identity, source_spec
+from topwork.models.joined import JoinedNetwork
 from topwork.models.metadata import WeightsMetadata
 from topwork.models.networks import (
-    batchnorms,
     bn_eps,
     create_network,
     default_spec,
@@ -35,7 +35,8 @@ class Backbone(nn.Module):
     `top(cut)(trunk(cut)(x))` equals `forward_features(x)` for every cut in 0..len(block_names).
 
     Args:
-        network: from timm, without classifier; its `state_dict` keeps timm's names below `network.`.
+        network: of timm or the zoo, or several joined, without classifier; its `state_dict` keeps timm's names below
+            `network.`.
         parts: views of the network's blocks and pooling stage.
         name: as it was asked for.
         spec: the input.
@@ -56,7 +57,7 @@ class Backbone(nn.Module):
 
     @property
     def family(self) -> str:
-        """`efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo` (from scratch), or `other`."""
+        """`efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo` (from scratch), `joined`, or `other`."""
         return self._parts[0].family
 
     @property
@@ -133,7 +134,7 @@ def create_backbone(
     source = find_weights(name, weights)
     if source.kind == "hub":
         source = locate(source)
-    spec = source_spec(source, default_spec(name), image_size=image_size, crop=crop)
+    spec = source_spec(source, default_spec, image_size=image_size, crop=crop)
     network = create_network(source, spec, seed=seed)
     if source.kind != "none":
         load_network(network, source)
@@ -146,7 +147,7 @@ def create_backbone(
         provenance=_provenance(network, source, spec=spec),
         identity=source_identity(source, spec, seed=seed),
     )
-    if spec.size != default_spec(name).size:
+    if not source.members and spec.size != default_spec(name).size:  # joined stages were tried out already
         _check_size(backbone)
     return backbone
 
@@ -161,14 +162,13 @@ def rebuild_backbone(name: str, spec: InputSpec, *, provenance: Provenance, iden
         RecipeError: if timm has no such network, or the size does not fit it.
         WeightsError: if the network cannot pad as the provenance says.
     """
-    metadata = WeightsMetadata(padding="same" if provenance.padding == "same" else "symmetric")
+    metadata = WeightsMetadata(
+        padding="same" if provenance.padding == "same" else "symmetric", bn_eps=provenance.bn_eps
+    )
     drawn = find_weights(name, "none")
-    members = tuple(dataclasses.replace(member, metadata=metadata) for member in drawn.members)
-    source = dataclasses.replace(drawn, metadata=metadata, members=members)
+    members = tuple(dataclasses.replace(each, label=provenance.source, metadata=metadata) for each in drawn.members)
+    source = dataclasses.replace(drawn, label=provenance.source, metadata=metadata, members=members)
     network = create_network(source, spec).eval()
-    if provenance.bn_eps not in (None, bn_eps(network)):
-        for module in batchnorms(network):
-            module.eps = provenance.bn_eps
     parts = split_network(network, name=name)
     return Backbone(network, parts, name=name, spec=spec, provenance=provenance, identity=identity)
 
@@ -195,17 +195,32 @@ def _check_size(backbone: Backbone) -> None:
 
 
 def _provenance(network: nn.Module, source: WeightsSource, *, spec: InputSpec) -> Provenance:
-    licence = source.metadata.licence
-    if licence is None and source.kind == "hub":
-        licence = hub_licence(network)
     return Provenance(
         kind=source.kind,
-        source=source.label if source.metadata.origin is None else f"{source.label} ({source.metadata.origin})",
+        source=_origin(source),
         path=None if source.path is None else str(source.path),
         digest=state_digest(network.state_dict()),
         padding=padding(network),
         bn_eps=bn_eps(network),
         mean=spec.mean,
         std=spec.std,
-        licence=licence,
+        licence=_licence(network, source),
     )
+
+
+def _origin(source: WeightsSource) -> str:
+    if source.members:
+        return " and ".join(map(_origin, source.members))
+    return source.label if source.metadata.origin is None else f"{source.label} ({source.metadata.origin})"
+
+
+def _licence(network: nn.Module, source: WeightsSource) -> str | None:
+    """What the source states; of several networks, each one's where they are not the same."""
+    if isinstance(network, JoinedNetwork):
+        pairs = zip(network.members, source.members, strict=True)
+        stated = {own.name: _licence(member, own) for member, own in pairs}
+        if len(set(stated.values())) == 1:
+            return next(iter(stated.values()))
+        return "; ".join(f"{name}: {licence or 'not stated'}" for name, licence in stated.items())
+    stated_by_file = source.metadata.licence
+    return hub_licence(network) if stated_by_file is None and source.kind == "hub" else stated_by_file

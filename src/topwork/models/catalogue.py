@@ -9,7 +9,7 @@ from typing import Any, Literal
 from topwork.errors import RecipeError, WeightsError
 from topwork.models.hub import cached_hub_file
 from topwork.models.networks import default_spec, hub_repository, nearest_names, network_families
-from topwork.models.weights import find_weights
+from topwork.models.weights import find_weights, member_names
 from topwork.models.zoo import ZOO
 
 __all__ = ["BackboneRow", "list_backbones"]
@@ -42,7 +42,7 @@ def list_backbones(search: str = "", *, offline_only: bool = False) -> tuple[Bac
     """Networks by family, topwork's own first.
 
     Args:
-        search: part of a name or a family; all if empty.
+        search: part of a name or a family, or several joined by `+`; all if empty.
         offline_only: leave out what would have to be downloaded.
 
     Raises:
@@ -55,8 +55,9 @@ def list_backbones(search: str = "", *, offline_only: bool = False) -> tuple[Bac
 
 
 def _rows(search: str) -> Iterator[BackboneRow]:
+    wanted = member_names(search)
     for name, family in network_families().items():
-        if search in name or search in family:
+        if any(each in name or each in family for each in wanted):
             yield BackboneRow(name=name, family=family, size=_size(name), offline=_offline(name))
 
 

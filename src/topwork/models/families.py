@@ -26,7 +26,7 @@ class Parts:
     """What a network consists of.
 
     Args:
-        family: `efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo`, or `other`.
+        family: `efficientnet`, `mobilenetv3`, `resnet`, `convnext`, `vit`, `zoo`, `joined` (of several), or `other`.
         blocks: in execution order; one after the other they are the network's `forward_features`.
         pool: features -> (N,D); it may own parameters (MobileNetV3's last convolution, ConvNeXt's last norm).
         cuttable: whether activations may be taken between blocks.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from topwork.digest import digest
+from topwork.errors import RecipeError
+from topwork.models.metadata import WeightsMetadata
 from topwork.models.weights import WeightsSource
 from topwork.spec import InputSpec
 
@@ -15,26 +18,53 @@ __all__ = ["source_identity", "source_spec"]
 _VERSION = 1  # bump when the same weights would give other numbers
 
 
-def source_spec(source: WeightsSource, default: InputSpec, *, image_size: int | None, crop: float | None) -> InputSpec:
-    """What the caller asks for, over what the weights carry, over the default.
+def source_spec(
+    source: WeightsSource, stated: Callable[[str], InputSpec], *, image_size: int | None, crop: float | None
+) -> InputSpec:
+    """What the caller asks for, over what the weights carry, over what is stated for the network.
+
+    Args:
+        source: of one network, or of several, which must scale pictures alike; the largest of their inputs is taken.
+        stated: a network's name -> its input; asked only where the weights do not say.
+        image_size, crop: the caller's wish, or None.
 
     Raises:
-        RecipeError: if the size or the crop is out of range.
+        RecipeError: if the size or the crop is out of range, or several networks scale pictures differently.
     """
-    carried = source.metadata
-    stated: dict[str, Any] = {
+    if source.members:
+        specs = [source_spec(member, stated, image_size=None, crop=None) for member in source.members]
+        _check_alike(source, specs)
+        base, carried = max(specs, key=lambda spec: spec.size), WeightsMetadata()
+    else:
+        carried = source.metadata
+        base = InputSpec() if carried.knows_input else stated(source.name)
+    over: dict[str, Any] = {
         "size": carried.size if image_size is None else image_size,
         "mean": carried.mean,
         "std": carried.std,
         "interpolation": carried.interpolation,
         "crop": carried.crop if crop is None else crop,
     }
-    base = InputSpec() if carried.knows_input else default
-    return dataclasses.replace(base, **{key: value for key, value in stated.items() if value is not None})
+    return dataclasses.replace(base, **{key: value for key, value in over.items() if value is not None})
+
+
+def _check_alike(source: WeightsSource, specs: Sequence[InputSpec]) -> None:
+    for member, spec in zip(source.members[1:], specs[1:], strict=True):
+        for key in ("mean", "std", "interpolation"):
+            first, other = getattr(specs[0], key), getattr(spec, key)
+            if first != other:
+                raise RecipeError(
+                    f"{source.members[0].name} and {member.name} cannot stand side by side: the {key} of their inputs "
+                    f"is {first} and {other}.",
+                    fix="join networks that were trained alike, e.g. efficientnet_lite0+efficientnet_lite1.",
+                )
 
 
 def source_identity(source: WeightsSource, spec: InputSpec, *, seed: int = 0) -> str:
-    """Digest of name, weights (the seed of random ones), padding, eps and input."""
+    """Digest of name, weights (the seed of random ones), padding, eps and input; of several networks, in order."""
+    if source.members:
+        own = [source_identity(member, spec, seed=seed) for member in source.members]
+        return digest(_VERSION, source.name, own)
     carried = source.metadata
     # Random weights depend on how timm and torch initialise; the numbers of a file do not.
     drawn_by = [importlib.metadata.version(package) for package in ("timm", "torch")] if source.kind == "none" else []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,9 +11,11 @@ from torch import nn
 from topwork.errors import RecipeError
 from topwork.models.families import Parts, split_network
 
-__all__ = ["JoinedNetwork", "join_networks", "unlike_networks"]
+__all__ = ["JoinedNetwork", "JoinedStage", "check_alike", "stage_widths"]
 
-_Widths = tuple[int, ...]
+Widths = tuple[int, ...]
+
+_JOINABLE = "join EfficientNets, MobileNets, ResNets or ConvNeXts, each with its like."
 
 
 class JoinedStage(nn.Module):
@@ -21,18 +23,30 @@ class JoinedStage(nn.Module):
 
     Args:
         blocks: one a network.
-        widths: how many channels each of them reads; None if all read the same input.
+        read: how many channels each of them reads; None if all read the same input.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], *, widths: _Widths | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], *, read: Widths | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.widths = widths
+        self.read = read
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Every network's channels go through its own block."""
-        given = [x] * len(self.blocks) if self.widths is None else torch.split(x, list(self.widths), dim=1)
+        given = [x] * len(self.blocks) if self.read is None else torch.split(x, list(self.read), dim=1)
         return torch.cat([block(part) for block, part in zip(self.blocks, given, strict=True)], dim=1)
+
+    def abreast(self, modules: Sequence[nn.Module]) -> list[nn.Module]:
+        """Modules of the blocks, each block's in its order, and none of a block far before those of another.
+
+        So the last layers of a stage are the last layers of every network in it, not all those of the last one.
+        """
+        place: dict[nn.Module, tuple[float, int]] = {}
+        for number, block in enumerate(self.blocks):
+            inside = set(block.modules())
+            own = [module for module in modules if module in inside]
+            place |= {module: (1.0 - rank / len(own), -number) for rank, module in enumerate(reversed(own))}
+        return sorted(modules, key=lambda module: place[module])
 
 
 class JoinedNetwork(nn.Module):
@@ -43,25 +57,27 @@ class JoinedNetwork(nn.Module):
 
     Args:
         members: without classifier; their `state_dict` names get `members.0.`, `members.1.` ...
-        parts: of each member.
-        widths: channels behind each stage, one tuple a stage, one number a member.
+        names: of the members.
+        widths: channels behind each stage, one tuple a stage, one number a member; from `stage_widths`.
     """
 
-    def __init__(self, members: Sequence[nn.Module], parts: Sequence[Parts], *, widths: Sequence[_Widths]) -> None:
+    def __init__(self, members: Sequence[nn.Module], *, names: Sequence[str], widths: Sequence[Widths]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.head_hidden_size = sum(int(cast(int, member.head_hidden_size)) for member in members)
-        names = [name for name, _ in parts[0].blocks]
+        split = [split_network(member, name=name) for member, name in zip(members, names, strict=True)]
         read = [None, *widths[:-1]]
         stages = [
-            (name, JoinedStage([part.blocks[number][1] for part in parts], widths=read[number]))
-            for number, name in enumerate(names)
+            (name, JoinedStage([parts.blocks[number][1] for parts in split], read=read[number]))
+            for number, (name, _) in enumerate(split[0].blocks)
         ]
-        pool = JoinedStage([part.pool for part in parts], widths=widths[-1])
-        families = {part.family for part in parts}
-        family = families.pop() if len(families) == 1 else "joined"
-        # In a tuple, so that torch does not register the members' modules a second time.
-        self._parts = (Parts(family=family, blocks=tuple(stages), pool=pool),)
+        families = {parts.family for parts in split}
+        joined = Parts(
+            family=families.pop() if len(families) == 1 else "joined",
+            blocks=tuple(stages),
+            pool=JoinedStage([parts.pool for parts in split], read=widths[-1]),
+        )
+        self._parts = (joined,)  # in a tuple, so that torch does not register the members' modules a second time
 
     @property
     def parts(self) -> Parts:
@@ -80,43 +96,56 @@ class JoinedNetwork(nn.Module):
         return cast(torch.Tensor, self.parts.pool(x))
 
 
-def join_networks(networks: Sequence[nn.Module], *, name: str, size: int) -> JoinedNetwork:
-    """Put networks side by side.
+def check_alike(facts: Mapping[str, Any], *, what: str) -> None:
+    """Networks can be joined only where something is the same in all of them.
 
     Args:
-        networks: without classifier, in the order of their names.
-        name: `A+B`, for messages.
-        size: side of the input in pixels; the shapes of stages are found by running one grey picture.
+        facts: the network's name -> what it is there.
+        what: for the message.
 
     Raises:
-        RecipeError: if the networks have other numbers of stages, or stages of other height and width.
+        RecipeError: if two differ.
     """
-    for network in networks:
-        network.eval()  # the grey picture must leave no trace in running statistics
-    parts = [split_network(network, name=name) for network in networks]
-    if len({len(part.blocks) for part in parts}) > 1 or not all(part.cuttable for part in parts):
-        raise unlike_networks(name, "they do not have the same stages")
-    shapes = [_shapes(part, size=size) for part in parts]
-    for stage in zip(*shapes, strict=True):
-        if len({tuple(shape[2:]) for shape in stage}) > 1 or any(len(shape) != 4 for shape in stage):
-            raise unlike_networks(name, f"at {size} px their stages differ in height and width")
-    widths = [tuple(shape[1] for shape in stage) for stage in zip(*shapes, strict=True)]
-    return JoinedNetwork(networks, parts, widths=widths)
-
-
-def unlike_networks(name: str, reason: str) -> RecipeError:
-    """What to raise where networks do not fit beside each other."""
-    return RecipeError(
-        f"The networks {name} cannot stand side by side: {reason}.",
-        fix="join networks of one family, e.g. efficientnet_lite0+efficientnet_lite1, or name one.",
-    )
+    (first, expected), *others = facts.items()
+    for name, found in others:
+        if found != expected:
+            raise RecipeError(
+                f"{first} and {name} cannot stand side by side: {what} is {expected} and {found}.",
+                fix="join networks that are built alike, e.g. efficientnet_lite0+efficientnet_lite1.",
+            )
 
 
 @torch.no_grad()
-def _shapes(parts: Parts, *, size: int) -> list[torch.Size]:
-    """The shape behind each block."""
-    x, shapes = torch.zeros(1, 3, size, size), []
-    for _, block in parts.blocks:
-        x = block(x)
-        shapes.append(x.shape)
-    return shapes
+def stage_widths(networks: Mapping[str, nn.Module], *, size: int) -> tuple[Widths, ...]:
+    """Channels behind each stage of networks that are to be joined, one number a network.
+
+    Args:
+        networks: by name, on the meta device or any other; put into evaluation mode.
+        size: side of the input in pixels.
+
+    Raises:
+        RecipeError: if a network has no stages, or other ones than the first.
+        RuntimeError: if a network refuses pictures of that size.
+    """
+    shapes: dict[str, list[torch.Size]] = {}
+    for name, network in networks.items():
+        parts = split_network(network.eval(), name=name)
+        if not parts.cuttable:
+            raise RecipeError(
+                f"{name} cannot stand beside other networks: topwork knows no stages of it.",
+                fix=_JOINABLE,
+            )
+        x, shapes[name] = torch.zeros(1, 3, size, size), []
+        for _, block in parts.blocks:
+            x = block(x)
+            shapes[name].append(x.shape)
+        if any(len(shape) != 4 for shape in shapes[name]):
+            raise RecipeError(
+                f"{name} cannot stand beside other networks: it computes tokens, not channels of pictures.",
+                fix=_JOINABLE,
+            )
+    check_alike({name: len(found) for name, found in shapes.items()}, what="the number of stages")
+    for number in range(len(next(iter(shapes.values())))):
+        sides = {name: tuple(found[number])[2:] for name, found in shapes.items()}
+        check_alike(sides, what=f"at {size} px, height and width behind stage {number + 1}")
+    return tuple(tuple(int(shape[1]) for shape in stage) for stage in zip(*shapes.values(), strict=True))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from topwork.models.joined import JoinedStage
+
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
 
@@ -98,6 +100,8 @@ def _in_order(backbone: Backbone) -> Iterator[tuple[str, nn.Module]]:
     seen: set[int] = set()
     for block, stage in stages:
         calls, x = _calls(stage, x)
+        if isinstance(stage, JoinedStage):
+            calls = stage.abreast(calls)
         # What ran without being called (its parameters used from outside) follows what was called.
         for module in (*calls, *(module for module in stage.modules() if _own_parameters(module))):
             if id(module) not in seen:

@@ -1,7 +1,4 @@
-"""Networks of timm and of the zoo: their stated input, their construction, their tensors. The one door to timm.
-
-`NAME+NAME` are several networks side by side.
-"""
+"""Networks of timm and of the zoo: their stated input, their construction, their tensors. The one door to timm."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ import torch
 from torch import nn
 
 from topwork.errors import RecipeError, WeightsError
-from topwork.models.joined import JoinedNetwork, join_networks, unlike_networks
-from topwork.models.weights import JOIN, WeightsSource, load_strictly, read_tensors
+from topwork.models.joined import JoinedNetwork, check_alike, stage_widths
+from topwork.models.weights import WeightsSource, load_strictly, read_tensors
 from topwork.models.zoo import ZOO, zoo_network, zoo_spec
 from topwork.spec import InputSpec
 
@@ -47,10 +44,7 @@ def hub_repository(name: str) -> str | None:
 
 
 def hub_licence(network: nn.Module) -> str | None:
-    """The licence that timm states for its default weights of a network, or of each of several."""
-    if isinstance(network, JoinedNetwork):
-        stated = dict.fromkeys(hub_licence(member) or "not stated" for member in network.members)
-        return " and ".join(stated)
+    """The licence that timm states for its default weights of a network."""
     licence: str | None = cast(Any, network).pretrained_cfg.get("license")
     return licence
 
@@ -61,8 +55,6 @@ def default_spec(name: str) -> InputSpec:
     Raises:
         RecipeError: if there is no such network.
     """
-    if JOIN in name:
-        return _common_spec(name)
     if name in ZOO:
         return zoo_spec(name)
     config = _config(name)
@@ -73,14 +65,6 @@ def default_spec(name: str) -> InputSpec:
         interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
         crop=min(1.0, float(config.crop_pct or 0.875)),  # a few networks were tested on padded pictures,
     )
-
-
-def _common_spec(name: str) -> InputSpec:
-    """The largest input of networks side by side; they must scale pictures alike."""
-    specs = [default_spec(member) for member in name.split(JOIN)]
-    if len({(spec.mean, spec.std, spec.interpolation) for spec in specs}) > 1:
-        raise unlike_networks(name, "they scale their pictures differently")
-    return max(specs, key=lambda spec: spec.size)
 
 
 def network_families() -> dict[str, str]:
@@ -125,10 +109,16 @@ def create_network(source: WeightsSource, spec: InputSpec, *, seed: int = 0) -> 
     """
     if not source.members:
         return _create_one(source, spec, seed=seed)
-    networks = [create_network(member, spec, seed=seed) for member in source.members]
-    if len({(padding(network), bn_eps(network)) for network in networks}) > 1:
-        raise unlike_networks(source.name, "their padding or BatchNorm epsilon differs")
-    return join_networks(networks, name=source.name, size=spec.size)
+    networks = {member.name: create_network(member, spec, seed=seed) for member in source.members}
+    for what, facts in (("padding", padding), ("epsilon of BatchNorm", bn_eps)):
+        check_alike({name: facts(network) for name, network in networks.items()}, what=f"the {what}")
+    with torch.device("meta"):  # shapes cost neither time nor memory, whatever size a bundle names
+        blueprints = {member.name: create_network(member, spec) for member in source.members}
+        try:
+            widths = stage_widths(blueprints, size=spec.size)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise unfit_size(source.name, spec.size, reason=str(error)) from None
+    return JoinedNetwork(list(networks.values()), names=list(networks), widths=widths)
 
 
 def _create_one(source: WeightsSource, spec: InputSpec, *, seed: int) -> nn.Module:

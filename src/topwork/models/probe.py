@@ -41,8 +41,10 @@ def backbone_identity(
 
 
 def _spec(source: WeightsSource, image_size: int | None, *, crop: float | None) -> InputSpec:
-    if source.metadata.knows_input:
-        return source_spec(source, InputSpec(), image_size=image_size, crop=crop)
+    return source_spec(source, _stated, image_size=image_size, crop=crop)
+
+
+def _stated(name: str) -> InputSpec:
     from topwork.models.networks import default_spec  # timm costs seconds, so it is asked only where it must be
 
-    return source_spec(source, default_spec(source.name), image_size=image_size, crop=crop)
+    return default_spec(name)

@@ -11,12 +11,12 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError  # what a refusing torch.load raises
 from typing import TYPE_CHECKING, Any, Literal
 
-from topwork.digest import digest, file_sha256
+from topwork.digest import file_sha256
 from topwork.errors import RecipeError, WeightsError
 from topwork.models.metadata import WeightsMetadata, parse_metadata
 from topwork.models.wheels import WHEELS, Wheel
@@ -26,23 +26,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "JOIN",
     "Provenance",
     "WeightsSource",
     "file_source",
     "find_weights",
     "joined_source",
     "load_strictly",
+    "member_names",
     "packaged_names",
     "read_tensors",
     "state_digest",
     "weights_folder",
 ]
 
-JOIN = "+"
-"""Between the names of networks that stand side by side."""
-
+_JOIN = "+"  # between the names of networks that stand side by side
 _MOST_MEMBERS = 4  # of a joined network: a bundle may name it, and a hostile one must not cost minutes
+_FAR_TO_NEAR: tuple[Literal["hub", "file", "packaged", "none"], ...] = ("hub", "file", "packaged", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +52,9 @@ class WeightsSource:
         name: the network, as it was asked for.
         kind: `packaged` wheel, `file`, `hub` or `none`.
         label: the source in words, for reports.
-        path: the file; None for random weights, and for the hub before its file was looked for.
-        sha256: of the file; None where there is none yet.
-        metadata: what the weights say about their own input.
+        path: the file; None for random weights, for several networks, and for the hub before its file was looked for.
+        sha256: of the file; None where there is none.
+        metadata: what the weights say about their own input; nothing for several networks, whose members say it.
         download: whether a hub file that is not in the local cache may be fetched.
         members: the sources of networks that stand side by side; empty for one network.
     """
@@ -76,7 +75,7 @@ class Provenance:
 
     Args:
         kind, source: as in `WeightsSource` (`source` is its label).
-        path: the file; None for random weights.
+        path: the file; None for random weights and for several networks.
         digest: SHA-256 over names and bytes of the tensors in the backbone.
         padding: of strided convolutions, `same` or `symmetric`.
         bn_eps: of the BatchNorms; None for a network without.
@@ -133,10 +132,11 @@ def find_weights(name: str, weights: str) -> WeightsSource:
 
     Raises:
         WeightsError: if a wheel or a file is missing, damaged, or says that it belongs to another network.
-        RecipeError: if the weights of several networks scale pictures differently.
+        RecipeError: if the name joins networks that cannot be joined.
     """
-    if JOIN in name:
-        return joined_source(name, _members(name, weights))
+    names = member_names(name)
+    if len(names) > 1:
+        return joined_source(name, _sources(names, weights))
     if weights == "none":
         return WeightsSource(name=name, kind="none", label="random weights")
     if weights not in ("packaged", "hub"):
@@ -150,23 +150,43 @@ def find_weights(name: str, weights: str) -> WeightsSource:
     return WeightsSource(name=name, kind="hub", label="Hugging Face hub", download=weights == "hub")
 
 
-def _members(name: str, weights: str) -> list[WeightsSource]:
-    names = name.split(JOIN)
-    if len(names) > _MOST_MEMBERS or len(set(names)) < len(names) or not all(names):
+def member_names(name: str) -> tuple[str, ...]:
+    """The networks in a name: one, or several that stand side by side.
+
+    Raises:
+        RecipeError: if there are too many, one is named twice, or a name is empty.
+    """
+    names = tuple(name.split(_JOIN))
+    lites = [each.removeprefix("tf_") if _wheel_of(each) else each for each in names]  # two names of one network
+    if len(names) > 1 and (len(names) > _MOST_MEMBERS or len(set(lites)) < len(names) or not all(names)):
         raise RecipeError(
             f"Networks side by side must be 2 to {_MOST_MEMBERS} different ones. Got {name!r}.",
             fix="name them as in efficientnet_lite0+efficientnet_lite1.",
         )
+    return names
+
+
+def joined_source(name: str, members: Sequence[WeightsSource]) -> WeightsSource:
+    """Several sources as one. Its kind is the one that is farthest from this machine."""
+    kinds = {member.kind for member in members}
+    kind = next(kind for kind in _FAR_TO_NEAR if kind in kinds)
+    return WeightsSource(
+        name=name, kind=kind, label=" and ".join(member.label for member in members), members=tuple(members)
+    )
+
+
+def _sources(names: Sequence[str], weights: str) -> list[WeightsSource]:
     if weights not in ("packaged", "hub", "none"):
         raise WeightsError(
-            f"One file cannot hold the weights of several networks. Got {weights!r} for {name}.",
+            f"One file cannot hold the weights of several networks. Got {weights!r} for {' and '.join(names)}.",
             fix="save each as NAME.safetensors in a folder, set TOPWORK_WEIGHTS to it, and leave backbone.weights out.",
         )
     wheels = [wheel for each in names if (wheel := _wheel_of(each)) is not None]
     absent = [wheel.package for wheel in wheels if weights == "packaged" and not _installed(wheel)]
     if len(absent) > 1 and weights_folder() is None:  # one message for all
         raise WeightsError(
-            f"The packaged weights of {name} are in the pip packages {' and '.join(absent)}, which are not installed.",
+            f"The packaged weights of {' and '.join(names)} need pip packages that are not installed: "
+            f"{', '.join(absent)}.",
             fix=f"pip install {' '.join(absent)}",
         )
     return [find_weights(each, weights) for each in names]
@@ -174,35 +194,6 @@ def _members(name: str, weights: str) -> list[WeightsSource]:
 
 def _installed(wheel: Wheel) -> bool:
     return any(True for _ in importlib.metadata.distributions(name=wheel.package))
-
-
-def joined_source(name: str, members: Sequence[WeightsSource]) -> WeightsSource:
-    """Several sources as one, with the largest input of theirs.
-
-    Raises:
-        RecipeError: if they scale pictures or pad differently.
-    """
-
-    def agreed(source: WeightsSource) -> tuple[Any, ...]:
-        own = source.metadata
-        return own.mean, own.std, own.interpolation, own.padding, own.bn_eps
-
-    if len({agreed(member) for member in members}) > 1:
-        raise RecipeError(
-            f"The weights of {name} need different inputs: they scale pictures, pad, or normalise differently.",
-            fix="join networks of one family, e.g. efficientnet_lite0+efficientnet_lite1, or name one.",
-        )
-    kinds, sums = {member.kind for member in members}, [member.sha256 for member in members]
-    licences = dict.fromkeys(licence for member in members if (licence := member.metadata.licence) is not None)
-    largest = max(members, key=lambda member: member.metadata.size or 0).metadata
-    return WeightsSource(
-        name=name,
-        kind="hub" if "hub" in kinds else members[0].kind,
-        label=" and ".join(member.label for member in members),
-        sha256=None if None in sums else digest(sums),
-        metadata=replace(largest, architecture=None, origin=None, licence=" and ".join(licences) or None),
-        members=tuple(members),
-    )
 
 
 def _wheel_of(name: str) -> Wheel | None:
@@ -296,7 +287,7 @@ def read_tensors(source: WeightsSource) -> dict[str, torch.Tensor]:
         WeightsError: if the file is damaged: other bytes than the pinned ones, cut short, or not finite.
     """
     if source.path is None:
-        raise ValueError("Random weights have no tensors to read.")
+        raise ValueError(f"{source.name} has no file of its own to read tensors from.")
     if source.kind == "packaged":
         tensors = _read_wheel(source.path, WHEELS[source.name.removeprefix("tf_")])
     else:

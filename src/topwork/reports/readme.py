@@ -126,9 +126,13 @@ def _metadata(inputs: ReportInputs, card: ModelCard) -> ModelCardData:
     )
 
 
-def _base_model(card: ModelCard) -> str | None:
-    """A repository of the hub; weights from elsewhere have none that could be named with certainty."""
-    return card.backbone.source.removeprefix(_HUB) if card.backbone.kind == "hub" else None
+def _base_model(card: ModelCard) -> str | list[str] | None:
+    """The hub's repositories; weights from elsewhere have none that could be named with certainty."""
+    if card.backbone.kind != "hub":
+        return None
+    sources = card.backbone.source.split(" and ")  # of networks side by side
+    named = [source.removeprefix(_HUB) for source in sources if source.startswith(_HUB)]
+    return named[0] if len(sources) == 1 else named
 
 
 def _head(inputs: ReportInputs, card: ModelCard) -> Iterator[str]:

@@ -174,7 +174,7 @@ def _photos(recipe: Recipe) -> str:
 
 def _backbone(recipe: Recipe) -> str:
     weights = {
-        "packaged": "the weights that come with topwork",
+        "packaged": "packaged weights",
         "hub": "weights from the Hugging Face hub",
         "none": "random weights",
     }.get(recipe.backbone.weights, f"weights from {recipe.backbone.weights}")
