@@ -13,7 +13,7 @@ from topwork.models.families import Parts, split_network
 
 __all__ = ["JoinedNetwork", "JoinedStage", "check_alike", "stage_widths"]
 
-Widths = tuple[int, ...]
+_Widths = tuple[int, ...]
 
 _JOINABLE = "join EfficientNets, MobileNets, ResNets or ConvNeXts, each with its like."
 
@@ -26,7 +26,7 @@ class JoinedStage(nn.Module):
         read: how many channels each of them reads; None if all read the same input.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], *, read: Widths | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], *, read: _Widths | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.read = read
@@ -61,7 +61,7 @@ class JoinedNetwork(nn.Module):
         widths: channels behind each stage, one tuple a stage, one number a member; from `stage_widths`.
     """
 
-    def __init__(self, members: Sequence[nn.Module], *, names: Sequence[str], widths: Sequence[Widths]) -> None:
+    def __init__(self, members: Sequence[nn.Module], *, names: Sequence[str], widths: Sequence[_Widths]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.head_hidden_size = sum(int(cast(int, member.head_hidden_size)) for member in members)
@@ -116,7 +116,7 @@ def check_alike(facts: Mapping[str, Any], *, what: str) -> None:
 
 
 @torch.no_grad()
-def stage_widths(networks: Mapping[str, nn.Module], *, size: int) -> tuple[Widths, ...]:
+def stage_widths(networks: Mapping[str, nn.Module], *, size: int) -> tuple[_Widths, ...]:
     """Channels behind each stage of networks that are to be joined, one number a network.
 
     Args:

@@ -15,7 +15,8 @@ from topwork.progress import Progress
 from topwork.recipe import Recipe
 from topwork.training.extraction import Extractor
 from topwork.workflow.budget import Rates, Rung
-from topwork.workflow.prepare import MOST_VIEWS, Network, clean_items, extractor_for, items_of, plan_of
+from topwork.workflow.cached_views import MOST_VIEWS, clean_items, items_of
+from topwork.workflow.prepare import Network, extractor_for, plan_of
 from topwork.workflow.training_speed import activation_shape, head_seconds, top_seconds
 
 __all__ = ["Candidate", "calibrate", "candidates_of", "yardstick"]

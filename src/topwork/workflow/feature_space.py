@@ -12,7 +12,8 @@ from topwork.data.batches import Item
 from topwork.data.manifest import Manifest, Row
 from topwork.digest import file_sha256
 from topwork.progress import Progress
-from topwork.workflow.prepare import extractor_for, items_of, network_for
+from topwork.workflow.cached_views import items_of
+from topwork.workflow.prepare import extractor_for, network_for
 from topwork.workflow.rundir import RunDir
 
 if TYPE_CHECKING:

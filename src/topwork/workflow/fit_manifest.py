@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from topwork.data.manifest import Manifest
+from topwork.data.manifest import PARTS, Manifest
 from topwork.progress import Progress, silent
 from topwork.recipe import Recipe
 from topwork.training.history import KERNEL_PHASE
 from topwork.training.imbalance import ImbalanceChoice, choose_imbalance
-from topwork.training.parts import Parts
+from topwork.training.parts import Parts, Views
+from topwork.workflow.cached_views import all_views, clean_views, head_first, items_of, labelled
 from topwork.workflow.journal import Journal
 from topwork.workflow.outcome import Outcome, temperature_of
 from topwork.workflow.pacing import Budget
 from topwork.workflow.planning import Paced, plan_fit
-from topwork.workflow.prepare import Network, activation_views, extractor_for, items_of, labelled, network_for
+from topwork.workflow.prepare import Network, extractor_for, network_for
 from topwork.workflow.stopwatch import Stopwatch
 from topwork.workflow.training import Experiment, train
 
@@ -97,7 +98,7 @@ def experiment_for(
     paced: Paced | None = None,
     progress: Progress = silent,
 ) -> Experiment:
-    """Everything that training reads; computes the rows that no cache holds.
+    """Everything that training reads; computes the rows that no cache holds, or those that phase 1 needs.
 
     Args:
         recipe: the choices.
@@ -107,12 +108,20 @@ def experiment_for(
         paced: how a time budget is kept.
         progress: told how far it is.
     """
-    pooled, activations = activation_views(recipe, extractor, manifest=manifest, progress=progress)
-    extractor.close()  # what it needs is memory that training can use
-    progress.say(
-        f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
-        f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
-    )
+    first = ("train", "val") if head_first(recipe, network) else ()
+    others = tuple(part for part in PARTS if part not in first)
+
+    def rest() -> tuple[Views, Views | None]:
+        clean = clean_views(recipe, extractor, manifest=manifest, parts=others)  # in the stores of the first ones
+        found = all_views(recipe, extractor, manifest=manifest, clean=clean, progress=progress)
+        extractor.close()  # what it needs is memory that training can use
+        progress.say(
+            f"Trunk: {extractor.work.computed} views computed in {extractor.work.seconds:.1f} s, "
+            f"{extractor.work.cached} from the cache{'' if extractor.work.computed else '; no trunk work'}."
+        )
+        return found
+
+    pooled, activations = clean_views(recipe, extractor, manifest=manifest, parts=first) if first else rest()
     return Experiment(
         recipe=recipe,
         network=network,
@@ -127,6 +136,7 @@ def experiment_for(
         ),
         items=items_of(manifest, manifest.part("train")),
         pacers=paced.pacers if paced else {},
+        rest=rest if first else None,
     )
 
 

@@ -24,8 +24,9 @@ from topwork.training.baselines import (
     fit_majority,
     fit_neighbours,
 )
+from topwork.workflow.cached_views import items_of
 from topwork.workflow.draft import draft_run
-from topwork.workflow.prepare import extractor_for, items_of, network_for
+from topwork.workflow.prepare import extractor_for, network_for
 from topwork.workflow.rounds import Entry, RoundPlan
 
 __all__ = ["PROBE", "Ladder", "ladder_entries"]

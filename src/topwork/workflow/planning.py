@@ -11,9 +11,10 @@ from topwork.errors import RecipeError
 from topwork.progress import Progress
 from topwork.recipe import Recipe
 from topwork.workflow.budget import Plan, Rates, Rung, choose_plan, shortest_plan
+from topwork.workflow.cached_views import clean_items, items_of
 from topwork.workflow.calibrate import Candidate, calibrate, candidates_of
 from topwork.workflow.pacing import Budget, OutOfTime, Pacer, WatchedProgress
-from topwork.workflow.prepare import Network, clean_items, items_of
+from topwork.workflow.prepare import Network
 
 if TYPE_CHECKING:
     from topwork.training.extraction import Extractor

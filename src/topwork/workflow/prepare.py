@@ -1,47 +1,29 @@
-"""From a recipe and a scan to everything training needs: the split, the plan, the activations."""
+"""From a recipe to what training needs of a network: the backbone, the plan, the extractor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from topwork.cachedir import cache_folder
-from topwork.data.batches import Item
-from topwork.data.manifest import Manifest, Row
 from topwork.errors import RecipeError
 from topwork.models.probe import backbone_identity, probe_spec
 from topwork.models.trunk import TrunkRequest
 from topwork.progress import Progress
 from topwork.recipe import BackboneChoice, DataChoice, Phase, Recipe
 from topwork.timings import Timings
-from topwork.training.activations import ActivationCache, Store
+from topwork.training.activations import ActivationCache
 from topwork.training.extraction import Extractor
 from topwork.training.kernel import check_kernel
-from topwork.training.parts import Labelled, Views
 from topwork.training.phases import check_solver
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
     from topwork.models.freeze import FreezePlan
 
-__all__ = [
-    "MOST_VIEWS",
-    "Network",
-    "activation_views",
-    "clean_items",
-    "extractor_for",
-    "items_of",
-    "labelled",
-    "network_for",
-    "plan_of",
-]
-
-MOST_VIEWS = 8
-"""Cached views a photo gets under `auto`; more epochs see them again."""
+__all__ = ["Network", "extractor_for", "network_for", "plan_of"]
 
 
 @dataclass
@@ -171,91 +153,3 @@ def extractor_for(
         seed=recipe.data.seed,
         progress=progress,
     )
-
-
-def items_of(manifest: Manifest, rows: Sequence[Row], *, views: Sequence[int] = (0,)) -> list[Item]:
-    """One item a photo and view; the views of a photo follow each other, so that it is decoded once."""
-    paths = manifest.paths(rows)
-    return [
-        Item(path=path, sha256=row.sha256, view=view) for path, row in zip(paths, rows, strict=True) for view in views
-    ]
-
-
-def clean_items(recipe: Recipe, manifest: Manifest) -> list[Item]:
-    """The clean view of every photo and, where the recipe judges by it too, its mirror image."""
-    return items_of(manifest, manifest.rows, views=(0, 1) if recipe.data.mirror else (0,))
-
-
-def labelled(manifest: Manifest, part: str) -> Labelled:
-    """Names, labels and paths of one part."""
-    number = {name: position for position, name in enumerate(manifest.classes)}
-    rows = [row for row in manifest.rows if row.split == part]
-    return Labelled(
-        names=tuple(row.sha256 for row in rows),
-        labels=np.array([number[row.label] for row in rows], dtype=np.int64),
-        paths=tuple(row.path for row in rows),
-    )
-
-
-def activation_views(
-    recipe: Recipe, extractor: Extractor, *, manifest: Manifest, progress: Progress
-) -> tuple[Views, Views | None]:
-    """Clean and augmented rows: of pooled features, and of activations if a phase needs them (else None).
-
-    Where no features are wanted, the first are those of the activations.
-
-    Raises:
-        ResourceError: if the disk cannot hold what the recipe insists on.
-        RecipeError: if phase 1 insists on augmented views and none are cached.
-    """
-    cut = extractor.request.cut
-    wanted, kind = cut is not None, None if extractor.features else cut
-    mirrored = recipe.data.mirror
-    clean_pooled, clean = extractor.extract(clean_items(recipe, manifest), augment=None, activations=wanted)
-    photos = len(manifest.part("train"))
-    # Free disk decides, and a run that is continued must not decide again.
-    count = int(
-        extractor.timings.settle(
-            "views", lambda: str(_view_count(recipe, extractor, clean=clean, photos=photos, progress=progress))
-        )
-    )
-    if count == 0:
-        if extractor.features and recipe.phase1.views == "augmented":
-            raise RecipeError(
-                f"phase1.views='augmented' trains on cached views, and data.views={recipe.data.views!r} caches none.",
-                fix="set data.views=fixed:4, or phase1.views=clean.",
-            )
-        unaugmented = None if clean is None else Views(clean=clean, mirrored=mirrored, cut=cut)
-        return Views(clean=clean_pooled, mirrored=mirrored, cut=kind), unaugmented
-    items = items_of(manifest, manifest.part("train"), views=range(1, count + 1))
-    pooled, activations = extractor.extract(items, augment=recipe.data.augment, activations=wanted)
-    shared: Any = {"count": count, "mirrored": mirrored}
-    features = Views(clean=clean_pooled, augmented=pooled, cut=kind, **shared)
-    return features, None if clean is None else Views(clean=clean, augmented=activations, cut=cut, **shared)
-
-
-def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, photos: int, progress: Progress) -> int:
-    """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
-    views = recipe.data.views
-    if views.startswith("fixed:"):
-        return int(views.removeprefix("fixed:"))
-    if views == "auto" and clean is None and recipe.phase1.views == "augmented":
-        return min(MOST_VIEWS, recipe.phase1.epochs)
-    if views == "fresh" or clean is None or clean.shape is None:
-        return 0
-    if extractor.request.cut == 0:
-        progress.say("Everything trains, so views are cheap beside it: new ones are drawn in every epoch.")
-        return 0
-    row_bytes = 2 * int(np.prod(clean.shape))
-    room = min(extractor.cache.free_bytes(), extractor.cache.limit // 2)
-    count = min(recipe.phase2.epochs, MOST_VIEWS, room // max(1, row_bytes * photos))
-    rate = extractor.work.computed / extractor.work.seconds if extractor.work.seconds else None
-    duration = f", about {count * photos / rate:.0f} s" if rate else ""
-    if count:
-        progress.say(
-            f"Forecast: {count} augmented views of {photos} training photos, "
-            f"{count * photos * row_bytes / 1e9:.2f} GB of cache{duration} unless cached already."
-        )
-    else:
-        progress.say("The disk cannot hold cached views; new ones are computed in every epoch.")
-    return int(count)

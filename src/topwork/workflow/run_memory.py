@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from topwork.data.manifest import Manifest
 from topwork.errors import RunError, TopworkError
 from topwork.progress import Progress
+from topwork.workflow.cached_views import clean_items
 from topwork.workflow.feature_space import FeatureSpace
-from topwork.workflow.prepare import Network, clean_items, extractor_for
+from topwork.workflow.prepare import Network, extractor_for
 from topwork.workflow.rundir import RunDir
 
 if TYPE_CHECKING:

@@ -45,6 +45,8 @@ class Experiment:
         extractor: for fresh views.
         pooled: rows of pooled features; of pictures, where none are wanted.
         activations: rows at the cut, or None if only the head trains.
+        rest: computes what is not there yet, test photos and augmented views, and gives both of the above with all
+            rows; None if all rows are there.
         parts: the split, with the class names.
         items: of the training photos, for fresh views.
         pacers: phase -> who takes epochs away from it; empty where there is no hurry.
@@ -60,6 +62,14 @@ class Experiment:
     items: list[Item]
     pacers: Mapping[int, Pacer] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    rest: Callable[[], tuple[Views, Views | None]] | None = None
+
+    def completed(self) -> Experiment:
+        """The experiment with all rows."""
+        if self.rest is None:
+            return self
+        pooled, activations = self.rest()
+        return replace(self, pooled=pooled, activations=activations, rest=None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,6 +110,9 @@ def train(
     kernel = recipe.head.kind == "kernel"
     on_phase("phase 1")
     classifier = _with_head(experiment, on_epoch=on_epoch)
+    if experiment.rest is not None:
+        on_phase("trunk")
+        experiment = experiment.completed()
     forward: _Forward = classifier.head
     views = experiment.activations or experiment.pooled
     for number in network.plans:
