@@ -6,7 +6,8 @@
 
 Each peer runs alone, as a process of its own in a virtual environment of its own (`--venvs`), with all cores, one after
 the other, with all photos in the system's file cache. Seconds count from process start; topwork starts with an empty
-cache of its own. What was measured with the same photos, options and code is read from `--logs` and not run again.
+cache of its own. What was measured with the same photos, options and code is read from `--logs` and not run again;
+peers that `--only` leaves out stand in the table with the folds that are known of them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--photos-per-class", type=int, help="for a quick check")
     parser.add_argument("--epochs", type=int, default=8, help="of fine-tuning; one more epoch trains the head alone")
     parser.add_argument("--threshold", type=float, help="T for every network; default 0.92 and 0.88")
-    parser.add_argument("--only", action="append", help="topwork, fastai, pytorch, huggingface or keras")
+    parser.add_argument(
+        "--only", action="append", help="run topwork, fastai, pytorch, huggingface or keras; of others what is known"
+    )
     parser.add_argument("--recipe", default="default", help="topwork's")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="topwork's")
     parser.add_argument("--seed", type=int, default=0)
@@ -127,14 +130,16 @@ def measure(
     plan: Mapping[str, Any],
     given: argparse.Namespace,
 ) -> list[Measured]:
-    """Some variants of an entry on one fold; an empty list if one failed."""
+    """Some variants of an entry on one fold; an empty list if one failed, or is neither known nor to be run."""
     found = []
     for variant in variants:
         own = {**plan, **variant}
         if entry.peer == "topwork":
             own |= {"recipe": given.recipe, "settings": settings_of(contest, given, weights=Path(plan["weights"]))}
         log = Log(given.logs / f"{contest.name}-{entry.peer}-{plan_digest(own, entry, code=code_of(entry))}.jsonl")
-        known = finished(log) and not given.again
+        known = finished(log) and not (given.again and chosen(entry, given.only))
+        if not known and not chosen(entry, given.only):
+            return []
         if not known:
             run(entry, own, log=log, venvs=given.venvs)
         if not finished(log):
@@ -171,31 +176,40 @@ def tuned(
     contest: Contest, entry: Entry, *, plans: Sequence[Mapping[str, Any]], given: argparse.Namespace
 ) -> tuple[Mapping[str, Any], list[Measured], float] | None:
     """An entry with the variant that is best on the first fold's validation photos: that variant, its run on every
-    fold, and the seconds of all runs, the tuning among them. None if a run failed."""
+    fold, and the seconds of all runs, the tuning among them. None if a run failed.
+
+    An entry that is not chosen is not run: it has the folds that are known, or None if the first one is not.
+    """
     first = measure(contest, entry, variants=entry.variants, plan=plans[0], given=given)
     if not first:
         return None
     best = chosen_variant(first)
     runs = [first[best]]
     for plan in plans[1:]:
-        runs += (one := measure(contest, entry, variants=entry.variants[best : best + 1], plan=plan, given=given))
-        if not one:
+        one = measure(contest, entry, variants=entry.variants[best : best + 1], plan=plan, given=given)
+        if not one and chosen(entry, given.only):
             return None
+        if not one:
+            break
+        runs += one
     return entry.variants[best], runs, sum(run.seconds for run in [*first, *runs[1:]])
 
 
-def entries_of(contest: Contest, only: Sequence[str] | None) -> list[Entry]:
-    """The chosen entries, always with topwork to compare with; none if only peers of other contests were chosen."""
-    chosen = [entry for entry in contest.entries if not only or entry.peer in only]
-    return [entry for entry in contest.entries if entry in chosen or entry.peer == "topwork"] if chosen else []
+def chosen(entry: Entry, only: Sequence[str] | None) -> bool:
+    """Whether an entry is to be run; topwork always is, to compare with."""
+    return not only or entry.peer in only or entry.peer == "topwork"
+
+
+def wanted(contest: Contest, only: Sequence[str] | None) -> bool:
+    """Whether any entry of a contest was asked for by name."""
+    return not only or any(entry.peer in only for entry in contest.entries)
 
 
 def contest_rows(
     contest: Contest, manifests: Sequence[Manifest], *, given: argparse.Namespace
 ) -> tuple[list[list[str]], list[str], dict[str, Any]]:
     """Rows, notes and figures of one network."""
-    wanted = entries_of(contest, given.only)
-    weights = export_weights(contest, given.logs) if wanted else ""
+    weights = export_weights(contest, given.logs) if wanted(contest, given.only) else ""
     if isinstance(weights, str):
         return [], [f"{contest.name}: skipped, {weights}."] if weights else [], {}
     shared = {"epochs": given.epochs, "frozen_epochs": 1, "batch": 32, "seed": given.seed, "threads": given.threads}
@@ -203,15 +217,15 @@ def contest_rows(
     threshold = contest.threshold if given.threshold is None else given.threshold
     rows, notes, data = [], [f"{contest.name}: T = {threshold}."], {}
     reference: list[Measured] = []
-    for entry in wanted:
-        if entry.peer == "keras":
+    for entry in contest.entries:
+        if entry.peer == "keras" and chosen(entry, given.only):
             sentence, agrees = check_keras(contest, manifests[0], weights=weights, plan=plans[0], venvs=given.venvs)
             notes.append(sentence)
             if not agrees:
                 continue
         measured = tuned(contest, entry, plans=plans, given=given)
         if measured is None:
-            notes.append(f"{contest.name}, {entry.peer}: failed.")
+            notes += [f"{contest.name}, {entry.peer}: failed."] if chosen(entry, given.only) else []
             continue
         variant, runs, every = measured
         reference = reference or runs

@@ -14,6 +14,7 @@ __all__ = ["COLUMNS", "PHASES", "Measured", "chosen_variant", "row_of", "summary
 
 COLUMNS = (
     "peer",
+    "folds",
     "s to validation ≥ T",
     "s in all",
     "test accuracy",
@@ -88,6 +89,7 @@ def row_of(name: str, facts: Mapping[str, Any]) -> list[str]:
     accuracy, pair, rates = facts["accuracy"], facts["paired"], facts["images_per_second"]
     return [
         name,
+        str(facts["folds"]),
         _reached(facts),
         _with_ratio(facts["seconds"], facts["seconds_ratio"]),
         f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}] n={accuracy['n']}",

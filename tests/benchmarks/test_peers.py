@@ -6,6 +6,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import environments
@@ -46,12 +47,12 @@ def test_a_threshold_that_was_never_reached_is_said() -> None:
     base = run(scores=[0.95])
     never, once = run(scores=[0.5]), run(scores=[0.5, 0.95])
     facts = summary([never], topwork=[base], threshold=0.92)
-    assert row_of("x", facts)[1] == "not reached"
+    assert row_of("x", facts)[2] == "not reached"
     facts = summary([never, once], topwork=[base, base], threshold=0.92)
-    assert row_of("x", facts)[1] == "20, in 1 of 2 folds"
+    assert row_of("x", facts)[1:3] == ["2", "20, in 1 of 2 folds"]
     facts = summary([once], topwork=[base], threshold=0.92)
     row = row_of("x", facts)
-    assert row[1] == "20, 2.0 times topwork's"
+    assert row[2] == "20, 2.0 times topwork's"
     assert len(row) == len(COLUMNS)
 
 
@@ -132,12 +133,17 @@ def test_every_peer_has_its_script_and_environment(repo: Path) -> None:
     assert set(sees) <= environments.ENVIRONMENTS.keys()
 
 
-def test_settings_are_tuned_on_the_first_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def peers_main() -> Any:
     spec = importlib.util.spec_from_file_location("peers_main", Path(environments.__file__).with_name("__main__.py"))
     assert spec is not None
     assert spec.loader is not None
-    peers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(peers)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_settings_are_tuned_on_the_first_fold_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = peers_main()
     scores = {(1, "a"): 0.8, (1, "b"): 0.9, (2, "b"): 0.7}
     asked: list[tuple[int, str]] = []
 
@@ -148,7 +154,33 @@ def test_settings_are_tuned_on_the_first_fold_alone(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(peers, "measure", measure)
     entry = Entry(peer="pytorch", variants=({"lr": "a"}, {"lr": "b"}))
-    variant, runs, _ = peers.tuned(CONTESTS[0], entry, plans=[{"fold": 1}, {"fold": 2}], given=None)
+    given = SimpleNamespace(only=None)
+    variant, runs, _ = peers.tuned(CONTESTS[0], entry, plans=[{"fold": 1}, {"fold": 2}], given=given)
     assert asked == [(1, "a"), (1, "b"), (2, "b")]
     assert variant == {"lr": "b"}
     assert [one.best_validation for one in runs] == [0.9, 0.7]
+
+
+def test_a_peer_that_is_left_out_keeps_the_folds_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = peers_main()
+    known = {1: 0.9, 2: 0.8}
+
+    def measure(contest: Any, entry: Any, *, variants: Any, plan: Any, given: Any) -> list[Measured]:
+        return [run(scores=[known[plan["fold"]]])] if plan["fold"] in known else []
+
+    monkeypatch.setattr(peers, "measure", measure)
+    plans = [{"fold": fold} for fold in (1, 2, 3)]
+    left_out, failed = SimpleNamespace(only=["keras"]), SimpleNamespace(only=["fastai"])
+    found = peers.tuned(CONTESTS[0], Entry(peer="fastai"), plans=plans, given=left_out)
+    assert [one.best_validation for one in found[1]] == [0.9, 0.8]
+    assert peers.tuned(CONTESTS[0], Entry(peer="fastai"), plans=plans, given=failed) is None
+    known.clear()
+    assert peers.tuned(CONTESTS[0], Entry(peer="fastai"), plans=plans, given=left_out) is None
+
+
+def test_what_is_left_out_is_never_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    peers = peers_main()
+    monkeypatch.setattr(peers, "run", lambda *_, **__: pytest.fail("run"))
+    given = SimpleNamespace(only=["keras"], again=True, logs=tmp_path, venvs=tmp_path)
+    entry = Entry(peer="fastai", environment="fastai")
+    assert peers.measure(CONTESTS[0], entry, variants=({},), plan={"photos": {"test": []}}, given=given) == []
