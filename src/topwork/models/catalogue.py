@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from topwork.errors import RecipeError, WeightsError
 from topwork.models.hub import cached_hub_file
+from topwork.models.members import member_names
 from topwork.models.networks import default_spec, hub_repository, nearest_names, network_families
-from topwork.models.weights import find_weights, member_names
+from topwork.models.weights import find_weights
 from topwork.models.zoo import ZOO
 
 __all__ = ["BackboneRow", "list_backbones"]

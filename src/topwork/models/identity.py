@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from topwork.digest import digest
-from topwork.errors import RecipeError
+from topwork.models.members import check_alike
 from topwork.models.metadata import WeightsMetadata
 from topwork.models.weights import WeightsSource
 from topwork.spec import InputSpec
@@ -32,9 +32,10 @@ def source_spec(
         RecipeError: if the size or the crop is out of range, or several networks scale pictures differently.
     """
     if source.members:
-        specs = [source_spec(member, stated, image_size=None, crop=None) for member in source.members]
-        _check_alike(source, specs)
-        base, carried = max(specs, key=lambda spec: spec.size), WeightsMetadata()
+        specs = {each.name: source_spec(each, stated, image_size=None, crop=None) for each in source.members}
+        for key in ("mean", "std", "interpolation"):
+            check_alike({name: getattr(spec, key) for name, spec in specs.items()}, what=f"the {key} of their inputs")
+        base, carried = max(specs.values(), key=lambda spec: spec.size), WeightsMetadata()
     else:
         carried = source.metadata
         base = InputSpec() if carried.knows_input else stated(source.name)
@@ -46,18 +47,6 @@ def source_spec(
         "crop": carried.crop if crop is None else crop,
     }
     return dataclasses.replace(base, **{key: value for key, value in over.items() if value is not None})
-
-
-def _check_alike(source: WeightsSource, specs: Sequence[InputSpec]) -> None:
-    for member, spec in zip(source.members[1:], specs[1:], strict=True):
-        for key in ("mean", "std", "interpolation"):
-            first, other = getattr(specs[0], key), getattr(spec, key)
-            if first != other:
-                raise RecipeError(
-                    f"{source.members[0].name} and {member.name} cannot stand side by side: the {key} of their inputs "
-                    f"is {first} and {other}.",
-                    fix="join networks that were trained alike, e.g. efficientnet_lite0+efficientnet_lite1.",
-                )
 
 
 def source_identity(source: WeightsSource, spec: InputSpec, *, seed: int = 0) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from topwork.errors import RecipeError
 from topwork.models.families import Parts, split_network
+from topwork.models.members import check_alike
 
-__all__ = ["JoinedNetwork", "JoinedStage", "check_alike", "stage_widths"]
+__all__ = ["JoinedNetwork", "JoinedStage", "stage_widths"]
 
 _Widths = tuple[int, ...]
 
@@ -94,25 +95,6 @@ class JoinedNetwork(nn.Module):
         """(N,C,h,w) -> (N,D); there is no classifier, whether it is asked for or not."""
         del pre_logits
         return cast(torch.Tensor, self.parts.pool(x))
-
-
-def check_alike(facts: Mapping[str, Any], *, what: str) -> None:
-    """Networks can be joined only where something is the same in all of them.
-
-    Args:
-        facts: the network's name -> what it is there.
-        what: for the message.
-
-    Raises:
-        RecipeError: if two differ.
-    """
-    (first, expected), *others = facts.items()
-    for name, found in others:
-        if found != expected:
-            raise RecipeError(
-                f"{first} and {name} cannot stand side by side: {what} is {expected} and {found}.",
-                fix="join networks that are built alike, e.g. efficientnet_lite0+efficientnet_lite1.",
-            )
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from topwork.errors import RecipeError, WeightsError
-from topwork.models.joined import JoinedNetwork, check_alike, stage_widths
+from topwork.models.joined import JoinedNetwork, stage_widths
+from topwork.models.members import check_alike
 from topwork.models.weights import WeightsSource, load_strictly, read_tensors
 from topwork.models.zoo import ZOO, zoo_network, zoo_spec
 from topwork.spec import InputSpec

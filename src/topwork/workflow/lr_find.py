@@ -75,7 +75,8 @@ def lr_find(
     network = network_for(chosen)
     extractor = extractor_for(chosen, network, progress=progress)
     experiment = experiment_for(chosen, manifest, network=network, extractor=extractor, progress=progress)
-    experiment, _ = weighed_experiment(experiment.completed(), progress=progress)
+    experiment = experiment if phase == 1 else experiment.completed()  # what a first phase lacks, it does not read
+    experiment, _ = weighed_experiment(experiment, progress=progress)
     task = phase_task(experiment, phase, on_epoch=lambda _: None)
     choices = chosen.phase1 if phase == 1 else chosen.phase2
     curve = range_test(task, choices, number=phase, test=test, progress=progress)
