@@ -39,7 +39,7 @@ check: install  ## format, lint, types, layers, generated docs
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m topwork.cli.docs --check
 
-docs: install  ## write docs/reference/cli.md from the commands
+docs: install  ## write docs/reference from the commands and the recipe
 	$(PY) -m topwork.cli.docs
 
 clean:  ## remove the virtual environment and all caches of tools

@@ -66,8 +66,8 @@ class DataChoice(_Choice):
     """What the network sees and how the photos are divided.
 
     Args:
-        image_size: side of the input in pixels; None takes the backbone's own.
-        crop: share of the short side that the centre crop keeps; None takes the backbone's own.
+        image_size: side of the input in pixels; left out, the backbone's own.
+        crop: share of the short side that the centre crop keeps; left out, the backbone's own.
         split: shares of train/validation/test in percent.
         folds: of the cross-validation that gives the headline where the split has no test part; 0 leaves it out.
         seed: of the split, of random weights, and of all that is drawn in training.
@@ -131,7 +131,9 @@ class BackboneChoice(_Choice):
 
     Args:
         name: a timm network, or topwork's `efficientnet_lite0`; or several that stand side by side, joined by `+`.
-        weights: `packaged`, `hub`, `none` (random), or the path of a safetensors file.
+        weights: `packaged` takes what is on this machine (a package, the folder `TOPWORK_WEIGHTS`, the hub's cache) and
+            never downloads; `hub` downloads once from Hugging Face; `none` is random; else the path of a safetensors
+            file.
     """
 
     name: str = "efficientnet_lite0"
@@ -145,7 +147,9 @@ class HeadChoice(_Choice):
         kind: `kernel` compares a photo with stored training photos; it is solved in closed form, and where phase 2
             trains what is below it, a linear head leads that phase and the kernel is solved on its result.
         landmarks: most training photos that a kernel stores.
-        hidden, dropout, batchnorm: of a linear head.
+        hidden: units of each dense layer before the last one of a linear head, e.g. `[256]`.
+        dropout: share of the inputs of each layer of a linear head that training leaves out.
+        batchnorm: BatchNorm after each hidden layer.
     """
 
     kind: Literal["linear", "kernel"] = "linear"
@@ -167,14 +171,20 @@ class Phase(_Choice):
             ones where no phase 2 follows.
         epochs: passes over the training photos, an upper bound for `lbfgs`; 0 skips the phase.
         optimizer: `lbfgs` solves the head to convergence on cached features; `train` must be `head`.
+        batch_size: photos of one training step.
         lr: peak learning rate.
-        weight_decay: L2 of `lbfgs` (None: chosen on the validation part), decoupled decay of adamw, L2 of the others.
+        momentum: of sgd.
+        weight_decay: L2 of `lbfgs` (left out: chosen on the validation part), decoupled decay of adamw, L2 of the
+            others.
+        schedule: factor on the learning rate, set at every step: `one-cycle` rises and falls, `cosine`
+            falls after a warm-up, `step` divides by ten after each third.
         warmup: share of all steps, for `one-cycle` and `cosine`.
-        clip_norm: largest gradient norm; None does not clip.
+        clip_norm: largest gradient norm; left out, nothing is clipped.
         batchnorm: `frozen` keeps the running statistics, `update` lets those that train move.
         layer_decay: each block below the head learns at this factor of the block above it.
         ema: decay per step of the exponential moving average of the weights; 0 turns it off.
-        mixup, cutmix: Beta(a, a) parameter of mixing on activations; 0 turns it off.
+        mixup: a of the Beta(a, a) that says how two photos' activations are mixed; 0 turns it off.
+        cutmix: the same, for a rectangle of one photo's activations that replaces that of the other; 0 turns it off.
         replanned: pairs (a, b): when a epochs were done, b in all were left to the plan. Written by a fit with a time
             budget, so that it can be repeated without the clock.
     """
@@ -219,6 +229,7 @@ class StopChoice(_Choice):
     Args:
         metric: higher is better; ties are broken by the lower validation NLL.
         patience: epochs without improvement before the phase ends.
+        keep: `best` packs the epoch with the highest metric, `last` the last one.
     """
 
     metric: Literal["macro_f1", "accuracy"] = "macro_f1"
@@ -227,7 +238,12 @@ class StopChoice(_Choice):
 
 
 class EngineChoice(_Choice):
-    """What runs the frozen trunk, and in which precision."""
+    """What runs the frozen trunk, and in which precision.
+
+    Args:
+        trunk: `openvino`, `torch`, or `auto`: OpenVINO, where the network converts and agrees with PyTorch.
+        precision: `f32`, `bf16`, or `auto`: bf16, where the processor computes in it and the features agree.
+    """
 
     trunk: Literal["auto", "openvino", "torch"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = "auto"

@@ -1,4 +1,4 @@
-"""Every command explains itself with an example that fits its options, and the reference page is what they say."""
+"""Every command and recipe key explains itself, and the reference pages are what they say."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
+import pytest
 import typer
 from typer.core import TyperGroup
 
 from topwork.cli.app import app
-from topwork.cli.docs import command_help, reference
+from topwork.cli.docs import PAGES, command_help
+from topwork.cli.recipe_docs import meanings, sections
 
 
 def _commands(command: Any, name: str = "topwork") -> Iterator[tuple[str, Any]]:
@@ -58,8 +60,16 @@ def test_every_option_has_help() -> None:
     assert not bare, pformat(bare, width=120)
 
 
-def test_the_reference_page_is_up_to_date(repo: Path) -> None:
-    page = repo / "docs/reference/cli.md"
-    assert page.read_text(encoding="utf-8") == reference(), "fix: make docs"
-    for name in COMMANDS:
-        assert f"\n## {name}\n" in page.read_text(encoding="utf-8")
+def test_every_recipe_key_has_a_meaning() -> None:
+    for name, model in sections().items():
+        assert set(model.model_fields) == set(meanings(model)), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_reference_pages_are_up_to_date(repo: Path, page: Path) -> None:
+    assert (repo / page).read_text(encoding="utf-8") == PAGES[page](), "fix: make docs"
+
+
+def test_the_reference_page_has_every_command(repo: Path) -> None:
+    text = (repo / "docs/reference/cli.md").read_text(encoding="utf-8")
+    assert not [name for name in COMMANDS if f"\n## {name}\n" not in text]

@@ -80,6 +80,15 @@ def converted(
     return calls
 
 
+def test_conversion_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    request = request_for("test_resnet")
+    parts = list(request.build().modules())
+    before = [getattr(part, "inplace", None) for part in parts]
+    assert True in before
+    opened(request, tmp_path)
+    assert [getattr(part, "inplace", None) for part in parts] == before
+
+
 @pytest.mark.parametrize(("name", "cut"), CUTS.items())
 def test_openvino_says_what_torch_says_for_any_number_of_photos(tmp_path: Path, name: str, cut: int | None) -> None:
     request = request_for(name, cut=cut)

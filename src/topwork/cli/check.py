@@ -36,15 +36,20 @@ def _check(
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page with the photos side by side.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     quarantine: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Add the worst photos to this list; every verb leaves them out.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add what needs no judgement (unreadable, copies ...) to this list of photos to leave out.",
+        ),
     ] = None,
     fix: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a manifest with wrong labels corrected; photos stay.")
+        str | None,
+        typer.Option(metavar="FILE", help="Write a manifest in which labels that are probably wrong are replaced."),
     ] = None,
     augment_preview: Annotated[
         str | None, typer.Option("--augment-preview", metavar="FILE", help="Write a PNG of augmented views.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Its network looks, its augmentation is shown.")] = "default",
+    recipe: Annotated[str, typer.Option(help="Recipe whose network and augmentation are used.")] = "default",
 ) -> None:
     """Say what is wrong with the photos; exit 1 if something must be fixed.
 

@@ -1,4 +1,4 @@
-"""`docs/reference/cli.md`, written from the commands themselves: `python -m topwork.cli.docs [--check]`."""
+"""The pages of `docs/reference`, written from the code that they describe: `python -m topwork.cli.docs [--check]`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from topwork.cli.app import app
+from topwork.cli.recipe_docs import recipe_reference
 
-__all__ = ["command_help", "reference"]
+__all__ = ["PAGES", "command_help", "reference"]
 
-_PAGE = Path("docs/reference/cli.md")
 _WIDTH = 96
 
 
@@ -44,16 +44,21 @@ def _walk(command: Any, name: str) -> Iterator[tuple[str, str]]:
                 yield from _walk(child, f"{name} {child_name}")
 
 
+PAGES = {Path("docs/reference/cli.md"): reference, Path("docs/reference/recipe.md"): recipe_reference}
+"""What writes each page, by its place in the repository."""
+
+
 def _main(arguments: list[str]) -> int:
-    text = reference()
-    if "--check" not in arguments:
-        _PAGE.parent.mkdir(parents=True, exist_ok=True)
-        _PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if _PAGE.is_file() and _PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{_PAGE} does not match the commands.\nfix: make docs", file=sys.stderr)
-    return 1
+    stale = False
+    for page, write in PAGES.items():
+        text = write()
+        if "--check" not in arguments:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text, encoding="utf-8")
+        elif not page.is_file() or page.read_text(encoding="utf-8") != text:
+            print(f"{page} does not match the code.\nfix: make docs", file=sys.stderr)
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def _explain(
     ] = None,
     method: Annotated[str | None, typer.Option(help="gradcam (default), gradcam++, layercam or eigencam.")] = None,
     layer: Annotated[
-        str | None, typer.Option(help="The block to look at; `topwork backbones NAME` lists them.")
+        str | None, typer.Option(help="The block to look at; `topwork backbones NAME --layers` lists them.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The class to explain; default: the predicted one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show where on photos the model sees what it says; exit 1 if one of them could not be read.
+    """Show which parts of a photo led to the answer; exit 1 if a photo could not be read.
 
     Every photo gets a picture: the photo, the heatmap, and why the likeliest class won against the next one. Where the
     model is a run, its nearest training photos are named too. Without photos, explain the run itself: whether its

@@ -19,7 +19,10 @@ def register(app: typer.Typer, group: str) -> None:
 def _fit(
     data: Annotated[str, typer.Argument(help="A folder of class folders, a manifest, or a data set's name.")],
     recipe: Annotated[
-        str, typer.Option(help="default, kernel, probe, a known system (flowers-mobilenetv2-160, ...) or a TOML file.")
+        str,
+        typer.Option(
+            help="default, best, kernel, probe, a known system (flowers-mobilenetv2-160, ...) or a TOML file."
+        ),
     ] = "default",
     backbone: Annotated[str | None, typer.Option(help="Another network; `topwork backbones` lists them.")] = None,
     settings: Annotated[
@@ -31,7 +34,7 @@ def _fit(
             metavar="M", help="Finish within M minutes: fewer blocks, views and epochs where they do not fit."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of split, augmentation and training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of split, augmentation and training.")] = None,
     to: Annotated[str | None, typer.Option(metavar="RUN", help="Folder of the run; default runs/NAME-1.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what a stopped fit of that run left.")] = False,
     track: Annotated[

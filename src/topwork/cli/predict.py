@@ -28,7 +28,7 @@ def _predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV row a photo.")] = False,
 ) -> None:
-    """Say what is on photos; exit 1 if one of them could not be read.
+    """Name the class of each photo; exit 1 if one of them could not be read.
 
     \b
     Example:

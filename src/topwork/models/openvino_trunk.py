@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from topwork.recipe import EngineChoice
 from topwork.timings import Timings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from topwork.models.backbone import Backbone
 
 __all__ = ["OpenVinoTrunk", "StoredGraph", "has_bf16", "tuned"]
@@ -103,13 +106,28 @@ def _convert(backbone: Backbone, request: TrunkRequest) -> Any:
     size = request.spec.size
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with torch.no_grad():
-        program = torch.export.export(
-            normalised_trunk(backbone, request.cut), (example,), dynamic_shapes={"images": {0: batch}}
-        )
+    trunk = normalised_trunk(backbone, request.cut)
+    with torch.no_grad(), _out_of_place(trunk):
+        program = torch.export.export(trunk, (example,), dynamic_shapes={"images": {0: batch}})
     model = ov.convert_model(program)
     model.reshape({0: ov.PartialShape([-1, size, size, 3])})  # the exporter leaves height and width open
     return model
+
+
+@contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """For a while no activation overwrites its input.
+
+    The graph is the same; undoing it takes the converter 1.8 of its 4.4 s for MobileNetV2 (median of 4, 2 cores).
+    """
+    overwriting: list[Any] = [part for part in module.modules() if getattr(part, "inplace", False)]
+    for part in overwriting:
+        part.inplace = False
+    try:
+        yield
+    finally:
+        for part in overwriting:
+            part.inplace = True
 
 
 @cache
