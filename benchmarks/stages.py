@@ -28,12 +28,13 @@ from topwork.models.head import build_head
 from topwork.models.trunk import TrunkRequest
 from topwork.recipe import EngineChoice, Recipe
 from topwork.timings import Timings
-from topwork.training.activations import ActivationCache, Store
+from topwork.training.activations import ActivationCache
 from topwork.training.extraction import Extractor
 from topwork.training.feeds import CachedFeed, Order
 from topwork.training.loop import fit_epochs
 from topwork.training.parts import Labelled, Parts, Views
 from topwork.training.phases import top_task
+from topwork.training.store import Store
 from topwork.workflow.prepare import Network
 
 __all__ = ["BATCH", "PEAK_SIDE", "Bench", "PillowPhotos", "Stage", "all_stages", "jpeg_alone", "peak_rate"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topwork.atomic import write_json
+from topwork.cores import CORES
 from topwork.digest import digest
 
 __all__ = ["Timings", "cpu_name", "machine_digest"]
@@ -30,7 +30,7 @@ def cpu_name() -> str:
 
 def machine_digest() -> str:
     """A short name of this machine's speed: processor and number of usable cores."""
-    return digest(cpu_name(), os.cpu_count() or 1)[:16]
+    return digest(cpu_name(), CORES)[:16]
 
 
 class Timings:

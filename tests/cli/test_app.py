@@ -49,7 +49,7 @@ def test_exit_codes_and_words(
     assert capsys.readouterr().err == message
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR])
 def test_what_the_system_refuses_is_no_bug(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     refusal = OSError(number, os.strerror(number), "runs/x")
     assert run(["verb"], app=_app_that_raises(refusal)) == 2

@@ -17,7 +17,7 @@ from PIL import Image
 from topwork.data import batches
 from topwork.data.augment import augmented_view, view_seed
 from topwork.data.batches import AHEAD, Item, read_batches, run_ahead
-from topwork.data.decode import decode
+from topwork.data.decode import decode, decode_bytes, printable, read_file
 from topwork.data.view import evaluation_view
 from topwork.digest import file_sha256
 from topwork.errors import DataError
@@ -84,16 +84,22 @@ def test_nothing_to_read_gives_no_batch() -> None:
     assert list(read_batches([], SPEC, batch=4, workers=2, augment=None, seed=0)) == []
 
 
-def test_a_photo_is_decoded_once_for_its_views(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[Path] = []
+def test_a_photo_is_read_and_decoded_once_for_its_views(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    decoded: list[str] = []
 
-    def counting(path: Path, *, target: int) -> object:
-        decoded.append(path)
-        return decode(path, target=target)
+    def reading(path: Path, *, name: str) -> bytes:
+        read.append(name)
+        return read_file(path, name=name)
 
-    monkeypatch.setattr(batches, "decode", counting)
+    def decoding(data: bytes, *, name: str, target: int) -> object:
+        decoded.append(name)
+        return decode_bytes(data, name=name, target=target)
+
+    monkeypatch.setattr(batches, "read_file", reading)
+    monkeypatch.setattr(batches, "decode_bytes", decoding)
     list(read_batches(items_of(paths, views=4), SPEC, batch=8, workers=2, augment=Augment(), seed=0))
-    assert sorted(decoded) == sorted(paths)
+    assert sorted(read) == sorted(decoded) == sorted(printable(path) for path in paths)
 
 
 def test_the_receiver_owns_its_batch(paths: list[Path]) -> None:

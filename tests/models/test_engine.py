@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from topwork.errors import EngineError
+from topwork.errors import EngineError, ResourceError
 from topwork.models import engine, openvino_trunk
 from topwork.models.backbone import Backbone, create_backbone
 from topwork.models.classifier import normalised_trunk
-from topwork.models.engine import open_trunk, remembered_facts
+from topwork.models.engine import TrunkFacts, open_trunk, remembered_facts
 from topwork.models.trunk import PARITY, Trunk, TrunkRequest, cosines
 from topwork.recipe import EngineChoice
 from topwork.timings import Timings
@@ -80,6 +80,23 @@ def converted(
     return calls
 
 
+def test_a_graph_that_cannot_be_written_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino as ov
+
+    def full(model: object, path: Path, **_: object) -> None:
+        path.with_suffix(".bin").write_bytes(b"half")
+        raise RuntimeError("Can't write\nto the disk")
+
+    monkeypatch.setattr(ov, "save_model", full)
+    monkeypatch.setattr(openvino_trunk, "_convert", lambda *_: None)
+    with pytest.raises(ResourceError, match="cannot be written") as caught:
+        opened(request_for("test_resnet"), tmp_path)
+    assert "TOPWORK_CACHE" in caught.value.fix
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".xml")]
+
+
 def test_conversion_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     request = request_for("test_resnet")
     parts = list(request.build().modules())
@@ -87,6 +104,19 @@ def test_conversion_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     assert True in before
     opened(request, tmp_path)
     assert [getattr(part, "inplace", None) for part in parts] == before
+
+
+def test_what_ran_before_binds_even_where_these_photos_disagree_a_little(
+    stored: tuple[TrunkRequest, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PARITY", {"f32": 1.1, "bf16": 1.1})
+    timings = Timings(tmp_path / "t.json")
+    facts = TrunkFacts(engine="openvino", precision="f32", version="any", parity=None)
+    trunk = engine.open_trunk(stored[0], facts, folder=stored[1], timings=timings, sample=pictures(4))
+    assert (trunk.engine, trunk.precision) == ("openvino", "f32")
+    slow = TrunkFacts(engine="torch", precision="f32", version="any", parity=None)
+    trunk = engine.open_trunk(stored[0], slow, folder=stored[1], timings=timings, sample=pictures(4))
+    assert (trunk.engine, trunk.precision) == ("torch", "f32")
 
 
 @pytest.mark.parametrize(("name", "cut"), CUTS.items())

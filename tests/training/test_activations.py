@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topwork.errors import ResourceError
-from topwork.training import activations as module
-from topwork.training.activations import ActivationCache, RowName, Store, StoreKey, default_limit
+from topwork.training import activations
+from topwork.training import store as module
+from topwork.training.activations import ActivationCache, default_limit
+from topwork.training.store import RowName, Store, StoreKey
 
 PARTS = {"decode": 1, "network": "n", "engine": "torch", "input": {"size": 224, "mean": [0.5, 0.5, 0.5]}}
 KEY = StoreKey(what="pooled", parts=PARTS)
@@ -190,7 +192,7 @@ def test_a_second_writer_waits_and_then_knows_the_rows_of_the_first(cache: Activ
         waiting.set()
 
     def write() -> None:
-        with second.writing(SimpleNamespace(say=say)):
+        with second.writing(SimpleNamespace(say=say, step=lambda *_: None)):
             lacking.extend(second.missing(names(4)))
             second.append([names(4)[i] for i in lacking], values(4)[lacking])
 
@@ -268,10 +270,75 @@ def test_stores_in_use_are_never_evicted_so_the_limit_is_an_error(tmp_path: Path
 
 
 def test_a_full_disk_is_foreseen(cache: ActivationCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000_500))
-    cache.make_room(499)
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000_500))
+    cache.make_room(500)
     with pytest.raises(ResourceError):
-        cache.make_room(500)
+        cache.make_room(501)
+
+
+def test_what_cannot_fit_evicts_nothing(tmp_path: Path) -> None:
+    used_at(ActivationCache(tmp_path, limit=10**9), "1", time=1)
+    cache = ActivationCache(tmp_path, limit=10**4)
+    assert cache.room() == 10**4
+    filled(cache, 3)
+    assert cache.room() < 10**4
+    with pytest.raises(ResourceError, match="of the same network"):
+        cache.make_room(10**4)
+    assert {summary.what for summary in cache.summaries()} == {"1", "pooled"}
+
+
+def test_there_is_no_room_on_a_disk_that_is_nearly_full(
+    cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert cache.free_bytes() < 0
+    assert cache.room() == 0
+
+
+def test_who_reads_a_store_goes_on_reading_it_whatever_others_do(cache: ActivationCache) -> None:
+    reader, other = filled(cache, 3), ActivationCache(cache.folder, limit=10**9)
+    assert other.remove(KEY.digest)
+    np.testing.assert_array_equal(reader.read(names(3)), values(3))
+    with other.open(KEY).writing():
+        pass
+    store = other.open(KEY)
+    with store.writing():
+        store.append(names(5)[::-1], values(5) + 4)  # the same names at other places
+    reader.refresh()
+    np.testing.assert_array_equal(reader.read(names(3)), values(3))
+    with pytest.raises(ResourceError, match="removed while") as caught, reader.writing():
+        pass
+    assert "--resume" in caught.value.fix
+    np.testing.assert_array_equal(other.open(KEY).read(names(5)[::-1]), values(5) + 4)
+
+
+def test_a_store_that_is_being_filled_is_not_removed(cache: ActivationCache) -> None:
+    store = filled(cache, 1)
+    with store.writing():
+        assert not cache.remove(KEY.digest)
+        assert [summary.name for summary in cache.clear()[1]] == [KEY.digest]
+        store.append(names(1, first=1), values(1, first=1))
+    np.testing.assert_array_equal(cache.open(KEY).read(names(2)), values(2))
+    assert [summary.name for summary in cache.clear()[0]] == [KEY.digest]
+    assert cache.summaries() == []
+
+
+def test_clearing_takes_what_is_left_of_damaged_stores_and_nothing_else(cache: ActivationCache) -> None:
+    filled(cache, 2)
+    (cache.folder / KEY.digest / "meta.json").write_text("{")
+    (cache.folder / "stranger").mkdir()
+    assert cache.clear() == ([], [])
+    assert {path.name for path in cache.folder.iterdir() if path.is_dir()} == {"stranger"}
+
+
+def test_who_waits_for_another_process_can_give_up(cache: ActivationCache) -> None:
+    def step(*_: object) -> None:
+        raise ResourceError("out of time", fix="wait")
+
+    waiting = cache.open(KEY).writing(SimpleNamespace(say=lambda _: None, step=step))
+    with cache.open(KEY).writing(), pytest.raises(ResourceError, match="out of time"), waiting:
+        pass
+    assert len(filled(cache, 2)) == 2
 
 
 def test_summaries_count_rows_and_pass_over_what_is_no_store(cache: ActivationCache) -> None:
@@ -291,3 +358,10 @@ def test_the_limit_is_20_gb_or_what_the_user_says(monkeypatch: pytest.MonkeyPatc
     assert default_limit() == 20 * 10**9
     monkeypatch.setenv("TOPWORK_CACHE_GB", "0.5")
     assert default_limit() == 5 * 10**8
+
+
+@pytest.mark.parametrize("text", ["20GB", "nan", "-1", "inf"])
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE_GB", text)
+    with pytest.raises(ResourceError, match="number of gigabytes"):
+        default_limit()

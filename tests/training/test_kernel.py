@@ -14,11 +14,11 @@ from sklearn.kernel_ridge import KernelRidge
 from topwork.errors import RecipeError
 from topwork.models.kernel_head import KernelHead
 from topwork.recipe import HeadChoice, LossChoice, Recipe
-from topwork.training.activations import Store, StoreKey
 from topwork.training.history import EpochRecord
 from topwork.training.kernel import KERNEL_PATH, check_kernel, pose_kernel, train_kernel
 from topwork.training.parts import Labelled, Parts, Views
 from topwork.training.phases import predict_rows
+from topwork.training.store import Store, StoreKey
 
 
 def rows(count: int, *, seed: int, classes: int = 3, width: int = 4) -> tuple[np.ndarray, np.ndarray]:

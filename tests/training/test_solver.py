@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from topwork.recipe import LossChoice
 from topwork.training import solver as module
 from topwork.training.loss import FOCUS, class_weights, logit_shift, make_loss
+from topwork.training.narrow import narrowed, widened
 from topwork.training.solver import L2_PATH, LinearHead, Rows, feature_scale, solve_head
 
 IDENTITY = (np.zeros(6), np.ones(6))
@@ -157,6 +160,14 @@ def test_chunks_weights_and_float16_do_not_change_the_answer(monkeypatch: pytest
     monkeypatch.setattr(module, "_CHUNK", 7)
     np.testing.assert_allclose(solve_head(data, IDENTITY, classes=4, l2=0.01).weight, whole.weight, atol=NEAR)
     np.testing.assert_allclose(feature_scale(data)[0], data.features[data.rows].astype(float).mean(axis=0), rtol=1e-9)
+
+
+def test_stored_bfloat16_is_read_as_the_numbers_it_means() -> None:
+    data = problem()
+    wide = widened(narrowed(data.features, "uint16"))
+    narrow = replace(data, features=narrowed(data.features, "uint16"))
+    expected = solve_head(replace(data, features=wide), IDENTITY, classes=4, l2=0.01)
+    np.testing.assert_array_equal(solve_head(narrow, IDENTITY, classes=4, l2=0.01).weight, expected.weight)
 
 
 def test_a_weight_of_two_is_a_row_twice() -> None:

@@ -131,6 +131,15 @@ def test_fresh_views_cost_the_trunk_in_every_epoch() -> None:
     assert plan.epoch_seconds == pytest.approx(24 + 0.9 + 2400 / 250)
 
 
+def test_fresh_views_cost_what_they_cost_where_no_trunk_makes_them() -> None:
+    fresh = replace(rung(2), views=(), fresh=True)
+    slow, fast = (choose_plan([fresh, HEAD], replace(RATES, fresh=rate), seconds=1e6) for rate in (None, 10 * 250.0))
+    assert slow is not None
+    assert fast is not None
+    assert slow.seconds["phase 2"] - fast.seconds["phase 2"] == pytest.approx(slow.epochs * 0.9 * 2400 / 250)
+    assert slow.seconds["trunk"] == fast.seconds["trunk"]
+
+
 def test_a_plan_is_a_recipe_that_repeats_it() -> None:
     recipe = load_recipe("default")
     plan = choose_plan([rung(2), rung(1, speed=400), HEAD], RATES, seconds=250)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from topwork.data.manifest import PARTS, Manifest
 from topwork.data.scan import scan
 from topwork.data.split import split
 from topwork.progress import silent
 from topwork.recipe import Recipe, load_recipe
-from topwork.workflow.cached_views import all_views, clean_items, clean_views, head_first
+from topwork.training import activations
+from topwork.training.activations import ActivationCache
+from topwork.workflow.cached_views import all_views, clean_items, clean_views, head_first, views_that_fit
 from topwork.workflow.fit_manifest import experiment_for
 from topwork.workflow.prepare import extractor_for, network_for
 from topwork.workflow.training import Experiment
@@ -87,3 +93,47 @@ def test_early_rows_are_the_same_rows(
 def test_it_is_early_where_phase_1_needs_no_more(tiny: tuple[str, ...], settings: tuple[str, ...], early: bool) -> None:
     recipe = recipe_of(tiny, *settings)
     assert head_first(recipe, network_for(recipe)) is early
+
+
+@pytest.mark.parametrize(("free", "views"), [(0, 0), (1_000_000_000, 0), (10**12, 6)])
+def test_a_nearly_full_disk_leaves_views_out_and_nothing_breaks(
+    tiny: tuple[str, ...], manifest: Manifest, monkeypatch: pytest.MonkeyPatch, free: int, views: int
+) -> None:
+    recipe = load_recipe("default", tiny)
+    network = network_for(recipe)
+    clean_views(recipe, extractor_for(recipe, network, progress=silent), manifest=manifest, parts=PARTS)
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    extractor = extractor_for(recipe, network, progress=silent)
+    clean = clean_views(recipe, extractor, manifest=manifest, parts=PARTS)
+    found, _ = all_views(recipe, extractor, manifest=manifest, clean=clean, progress=silent)
+    assert found.count == min(views, recipe.phase2.epochs)
+
+
+def test_views_that_are_cached_already_need_no_room(
+    tiny: tuple[str, ...], manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("default", [*tiny, "phase2.epochs=2"])
+    whole = experiment_of(recipe, manifest).completed()
+    assert whole.pooled.count == 2
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    again = experiment_of(recipe, manifest).completed()
+    assert (again.pooled.count, again.extractor.work.computed) == (2, 0)
+
+
+@given(
+    missing=st.lists(st.integers(0, 50), max_size=8),
+    room=st.integers(0, 500),
+    limit=st.integers(0, 1000),
+)
+def test_as_many_views_as_fit_first_ones_first(missing: list[int], room: int, limit: int) -> None:
+    cache = SimpleNamespace(room=lambda: room, limit=limit)
+    count = views_that_fit(missing, row_bytes=3, cache=cast("ActivationCache", cache))
+    bound = min(room, limit // 2)
+    assert 3 * sum(missing[:count]) <= bound or count == 0
+    assert count == len(missing) or 3 * sum(missing[: count + 1]) > bound
+
+
+def test_the_trunk_gets_a_network_that_training_does_not_change(tiny: tuple[str, ...]) -> None:
+    network = network_for(load_recipe("default", tiny))
+    assert network.build() is network.build()
+    assert network.request().build() is not network.build()

@@ -122,6 +122,18 @@ def test_a_stage_that_cannot_end_is_broken_off_and_says_what_would_do() -> None:
     assert caught.value.fix.startswith("give --minutes 2")
 
 
+def test_a_stage_that_waits_until_time_is_over_is_broken_off() -> None:
+    clock = Clock()
+    watched = WatchedProgress(silent, Budget(minutes=1, clock=clock))
+    watched.reserve = 20
+    for _ in range(40):
+        watched.step("waiting for another process", 0, 1)
+        clock.now += 1
+    clock.now += 10
+    with pytest.raises(OutOfTime, match="waiting for another process"):
+        watched.step("waiting for another process", 0, 1)
+
+
 def test_a_stage_in_time_is_left_alone_whatever_the_total() -> None:
     clock = Clock()
     watched = WatchedProgress(silent, Budget(minutes=1, clock=clock))

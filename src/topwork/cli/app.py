@@ -64,6 +64,8 @@ _SYSTEM_FIXES = {
     errno.EDQUOT: "free some space, or let TOPWORK_CACHE and --to name a larger disk.",
     errno.EACCES: "allow access to it, or choose another place.",
     errno.EPERM: "allow access to it, or choose another place.",
+    errno.EEXIST: "choose another place; what has that name is no folder.",
+    errno.ENOTDIR: "choose another place; part of that path is no folder.",
     errno.EROFS: "choose a place that can be written.",
 }
 

@@ -60,15 +60,14 @@ def _clear() -> None:
     """
     from topwork.training.activations import ActivationCache
 
-    cache = ActivationCache()
-    stores = cache.summaries()
-    for store in stores:
-        cache.remove(store.name)
-    typer.echo(f"removed {len(stores)} stores, {sum(store.bytes for store in stores) / 1e9:.2f} GB")
+    gone, filled = ActivationCache().clear()
+    typer.echo(f"removed {len(gone)} stores, {sum(store.bytes for store in gone) / 1e9:.2f} GB")
+    if filled:
+        typer.echo(f"{len(filled)} that another process is filling stay")
 
 
 def _what(what: str) -> str:
-    return "features" if what == "pooled" else f"cut {what}"
+    return {"pooled": "features", "pictures": "pictures"}.get(what, f"cut {what}")
 
 
 def _when(used: float) -> str:

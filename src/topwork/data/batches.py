@@ -6,6 +6,7 @@ generator (or any exception in the loop over it) cancels what has not begun, so 
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topwork.data.augment import augmented_view, view_seed
-from topwork.data.decode import decode
+from topwork.data.decode import decode_bytes, printable, read_file
 from topwork.data.view import evaluation_view
-from topwork.digest import file_sha256
 from topwork.errors import DataError, DecodeError
 from topwork.recipe import Augment
 from topwork.spec import InputSpec
@@ -147,12 +147,12 @@ def _read_photo(photo: _Photo, spec: InputSpec, *, augment: Augment | None, seed
     """Fill the photo's rows of its batch."""
     path, sha256 = photo.items[0].path, photo.items[0].sha256
     try:
-        found = file_sha256(path)
-        pixels = decode(path, target=spec.resize).pixels
-    except (OSError, DecodeError) as error:
-        reason = error.what if isinstance(error, DecodeError) else (error.strerror or str(error))
+        data = read_file(path, name=printable(path))
+        found = hashlib.sha256(data).hexdigest()  # of the bytes that are decoded: the file may change in between
+        pixels = decode_bytes(data, name=printable(path), target=spec.resize).pixels
+    except DecodeError as error:
         raise DataError(
-            f"The photo {str(path)!r} was readable when the data was scanned and is not now: {reason}", fix=_AGAIN
+            f"The photo {str(path)!r} was readable when the data was scanned and is not now: {error.what}", fix=_AGAIN
         ) from error
     if found != sha256:
         raise DataError(

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from topwork.cores import CORES
 from topwork.data.batches import run_ahead
 from topwork.data.decode import decode, printable
 from topwork.data.fingerprint import Fingerprint, fingerprint
@@ -97,7 +98,7 @@ def scan_given(pictures: Sequence[Picture], labels: Sequence[str], *, folder: Pa
             what = f"The photo {printable(path)} must have one label. Got {label_of[path]!r} and {label!r}."
             raise InputError(what, fix="keep the label that is right.")
     root = Path(os.path.commonpath([os.path.dirname(path) for path in label_of]))
-    prints = chain.from_iterable(run_ahead(_fingerprint, ([path] for path in label_of), workers=2))
+    prints = chain.from_iterable(run_ahead(_fingerprint, ([path] for path in label_of), workers=CORES))
     records = [
         ImageRecord(
             path=Path(path).relative_to(root).as_posix(),
@@ -114,7 +115,7 @@ def scan_given(pictures: Sequence[Picture], labels: Sequence[str], *, folder: Pa
 
 
 def evaluation_views(
-    pictures: Sequence[Picture], spec: InputSpec, *, batch: int = 32, workers: int = 2
+    pictures: Sequence[Picture], spec: InputSpec, *, batch: int = 32, workers: int = CORES
 ) -> Iterator[_Pixels]:
     """What a network sees of the photos, in order: uint8 (n,size,size,3), n <= batch; read ahead in threads.
 

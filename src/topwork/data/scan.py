@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from topwork.cores import CORES
 from topwork.data.capture import Capture
 from topwork.data.decode import printable
 from topwork.data.finding import Finding
@@ -83,7 +84,7 @@ class Scan:
 _Outcome = Fingerprint | DecodeError | None  # None: not a photo, and nobody said it was
 
 
-def scan(source: str | Path, *, workers: int = 2, progress: Progress = silent) -> Scan:
+def scan(source: str | Path, *, workers: int = CORES, progress: Progress = silent) -> Scan:
     """Find and check the photos of a folder, a manifest or a known data set, without those in quarantine.
 
     Args:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from topwork.cachedir import cache_folder
+from topwork.cores import CORES
 from topwork.data.batches import run_ahead
 from topwork.data.decode import decode, printable
 from topwork.data.view import evaluation_view
@@ -108,7 +109,7 @@ class Predictor:
         return cls(run, classes=bundle.classes, spec=bundle.spec, temperature=bundle.card.temperature)
 
     def predict(
-        self, paths: Iterable[str | Path], *, batch: int = 32, workers: int = 2
+        self, paths: Iterable[str | Path], *, batch: int = 32, workers: int = CORES
     ) -> Generator[Prediction, None, None]:
         """Predict photos, in their order; one that cannot be read does not stop the others.
 

@@ -32,6 +32,11 @@ class TrunkFacts:
     version: str
     parity: float | None
 
+    @property
+    def choice(self) -> dict[str, str]:
+        """The engine section of a recipe that asks for the same."""
+        return {"trunk": self.engine, "precision": self.precision}
+
 
 def remembered_facts(request: TrunkRequest, choice: EngineChoice, *, folder: Path) -> TrunkFacts | None:
     """What ran this network here the last time, without importing an engine; None if it never ran."""
@@ -52,7 +57,7 @@ def _facts_file(request: TrunkRequest, choice: EngineChoice, *, folder: Path, ph
 
 def open_trunk(
     request: TrunkRequest,
-    choice: EngineChoice,
+    choice: EngineChoice | TrunkFacts,
     *,
     folder: Path,
     timings: Timings,
@@ -66,7 +71,8 @@ def open_trunk(
 
     Args:
         request: which network.
-        choice: the recipe's engine section; `auto` may fall back, an explicit choice may not.
+        choice: the recipe's engine section; `auto` may fall back, an explicit choice may not. Or what ran it before,
+            which binds, because cached rows are named after it: these photos may be a little beyond `PARITY` then.
         folder: where converted graphs are stored.
         timings: remembers the number of streams and the batch that were fastest.
         sample: real photos (n,H,W,3) uint8, n >= 1, for parity and timing.
@@ -75,15 +81,18 @@ def open_trunk(
     Raises:
         EngineError: if what was explicitly asked for does not work or does not agree.
     """
+    wanted = EngineChoice.model_validate(choice.choice) if isinstance(choice, TrunkFacts) else choice
     trunk: Trunk | None = None
-    if choice.trunk != "torch":
+    if wanted.trunk != "torch":
         try:
             trunk = _open_openvino(request, choice, folder=folder, timings=timings, sample=sample, progress=progress)
         except EngineError as error:
-            if choice.trunk == "openvino":
+            if wanted.trunk == "openvino":
                 raise
             progress.say(f"{error.what} PyTorch runs the trunk instead.")
-    trunk = trunk or TorchTrunk(request, choice)
+    trunk = trunk or TorchTrunk(request, wanted)
+    if isinstance(choice, TrunkFacts):
+        return trunk
     facts = TrunkFacts(engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity)
     slower = trunk.engine == "openvino" and trunk.precision != _precisions(choice)[0]
     path = _facts_file(request, choice, folder=folder, photos=request.photos if slower else "")
@@ -93,7 +102,7 @@ def open_trunk(
 
 def _open_openvino(
     request: TrunkRequest,
-    choice: EngineChoice,
+    choice: EngineChoice | TrunkFacts,
     *,
     folder: Path,
     timings: Timings,
@@ -106,7 +115,7 @@ def _open_openvino(
     for precision in _precisions(choice):
         trunk = OpenVinoTrunk(model, precision, streams=(1, 32))
         trunk.parity = graph.parity(trunk, sample)
-        if trunk.parity >= PARITY[precision]:
+        if trunk.parity >= PARITY[precision] or isinstance(choice, TrunkFacts):
             return tuned(model, trunk, key=graph.key, timings=timings, sample=sample)
         tried.append(f"{precision} (mean cosine {trunk.parity:.5f}, needed {PARITY[precision]})")
         progress.say(f"OpenVINO {tried[-1]} disagrees with PyTorch for this network.")
@@ -116,7 +125,7 @@ def _open_openvino(
     )
 
 
-def _precisions(choice: EngineChoice) -> list[Precision]:
+def _precisions(choice: EngineChoice | TrunkFacts) -> list[Precision]:
     if choice.precision == "auto":
         return ["bf16", "f32"] if has_bf16() else ["f32"]
-    return [choice.precision]
+    return ["bf16" if choice.precision == "bf16" else "f32"]

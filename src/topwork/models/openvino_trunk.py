@@ -6,6 +6,7 @@ The converted graph is stored by digest, so that a warm start neither builds the
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from topwork.atomic import write_json
 from topwork.digest import digest
-from topwork.errors import EngineError
+from topwork.errors import EngineError, ResourceError
 from topwork.models.torch_trunk import TorchTrunk
 from topwork.models.trunk import ENGINE_VERSION, PARITY, Outputs, Precision, TrunkRequest, cosines
 from topwork.recipe import EngineChoice
@@ -57,9 +58,12 @@ class StoredGraph:
             return None  # damaged: it is made again
 
     def make(self) -> Any:
-        """Export, convert and store."""
-        import openvino as ov
+        """Export, convert and store.
 
+        Raises:
+            EngineError: if the network does not convert.
+            ResourceError: if the disk cannot hold it.
+        """
         try:
             model = _convert(self._built(), self._request)
         except Exception as error:  # the exporter raises many kinds; all mean that this network does not convert
@@ -67,12 +71,28 @@ class StoredGraph:
             raise EngineError(
                 f"This network does not convert to OpenVINO: {reason}.", fix='set engine.trunk = "torch".'
             ) from error
-        self._xml.parent.mkdir(parents=True, exist_ok=True)
-        self._facts_path.unlink(missing_ok=True)
-        ov.save_model(model, self._xml, compress_to_fp16=False)
-        write_json(self._facts_path, {"parity": {}})
+        self._store(model)
         # Rows of this process and of later ones, which read the file, must come from the same graph.
         return _core().read_model(self._xml)
+
+    def _store(self, model: Any) -> None:
+        """Write under names of this process's own, then rename: another one may be making or reading the same graph."""
+        import openvino as ov
+
+        new = self._xml.with_suffix(f".{os.getpid()}.xml")
+        try:
+            self._xml.parent.mkdir(parents=True, exist_ok=True)
+            ov.save_model(model, new, compress_to_fp16=False)
+            for suffix in (".bin", ".xml"):
+                os.replace(new.with_suffix(suffix), self._xml.with_suffix(suffix))
+            write_json(self._facts_path, {"parity": self._parities() or {}})
+        except (OSError, RuntimeError) as error:
+            for suffix in (".bin", ".xml"):
+                new.with_suffix(suffix).unlink(missing_ok=True)
+            raise ResourceError(
+                f"The converted network cannot be written to {self._xml.parent}: {str(error).splitlines()[0][:160]}",
+                fix="free disk space, or set TOPWORK_CACHE to another disk.",
+            ) from error
 
     def parity(self, trunk: OpenVinoTrunk, sample: npt.NDArray[np.uint8]) -> float:
         """Mean cosine with PyTorch float32: the stored one, or measured on the sample now."""

@@ -60,7 +60,7 @@ class TrunkRequest:
 
     Args:
         identity: digest of everything that changes the network's outputs.
-        build: makes the network; called only where the stored graph does not do.
+        build: makes the network, which the engine then owns; called only where the stored graph does not do.
         cut: number of blocks below the cut; None asks for pooled features only.
         spec: the input the network expects.
         photos: digest that names the photos to run on; a precision that fails on some is tried again on others.

@@ -1,61 +1,44 @@
-"""`ActivationCache`: what a frozen trunk gave for a picture, kept on disk and memory-mapped.
+"""`ActivationCache`: what frozen trunks gave for pictures, kept on disk between runs.
 
 One store holds rows of one array (pooled features, or the activation at one cut) computed by one network, input,
-augmentation, engine and precision. A row's name is the digest of the picture's bytes and the number of the view. The
-data are flushed before a row's name is appended to the index, so a killed process leaves only rows that are whole.
+augmentation, engine and precision. Knows nothing of how a store keeps its rows.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from topwork.atomic import write_json
 from topwork.cachedir import cache_folder
-from topwork.digest import digest
 from topwork.errors import ResourceError
-from topwork.progress import Progress, silent
+from topwork.training.store import DATA, NAME_BYTES, NAME_LENGTH, Store, StoreKey, read_meta, store_lock
 
-__all__ = ["ActivationCache", "RowName", "Store", "StoreKey", "StoreSummary", "default_limit"]
-
-RowName = tuple[str, int]
-"""SHA-256 of a photo's bytes, and the number of the view (0 is the clean one)."""
-
-_INDEX = np.dtype([("sha256", "S64"), ("view", "<i4")])
-_FLOAT16_SAFE = 16384.0  # a quarter of the largest float16: room for pictures not yet seen
+__all__ = ["ActivationCache", "StoreSummary", "default_limit"]
 
 
 def default_limit() -> int:
-    """Bytes that the cache may hold: `TOPWORK_CACHE_GB` or 20 GB."""
-    return int(float(os.environ.get("TOPWORK_CACHE_GB", "20")) * 1e9)
+    """Bytes that the cache may hold: `TOPWORK_CACHE_GB` or 20 GB.
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoreKey:
-    """All that the values depend on besides picture and view.
-
-    Args:
-        what: `pooled`, or the cut as text.
-        parts: name -> plain value: decode version, input, augmentation, network, engine, precision.
+    Raises:
+        ResourceError: if the variable holds no number of gigabytes.
     """
-
-    what: str
-    parts: Mapping[str, Any]
-
-    @property
-    def digest(self) -> str:
-        """The folder's name."""
-        return digest(self.what, dict(self.parts))[:32]
+    text = os.environ.get("TOPWORK_CACHE_GB") or "20"
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 <= limit < math.inf:
+        raise ResourceError(
+            f"TOPWORK_CACHE_GB must be a number of gigabytes. Got {text!r}.", fix="set it to e.g. 20, or leave it out."
+        )
+    return int(limit * 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,144 +51,6 @@ class StoreSummary:
     bytes: int
     used: float
     parts: Mapping[str, Any]
-
-
-class Store:
-    """Rows of one array on disk; made by `ActivationCache.open`.
-
-    One process writes at a time; any number read. Values are float16 where the first batch fits well inside its
-    range, else bfloat16 bits in uint16 (NumPy has no bfloat16); pictures stay uint8.
-    """
-
-    def __init__(self, folder: Path, key: StoreKey) -> None:
-        self._folder = folder
-        self._key = key
-        self._meta = _read_meta(folder)
-        self._rows: dict[RowName, int] = {}
-        self._read_bytes = 0
-        self.refresh()
-
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """Shape of one row, or None before the first one."""
-        return tuple(self._meta["shape"]) if self._meta else None
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def refresh(self) -> None:
-        """Learn of the rows that were completed since the last look."""
-        self._meta = self._meta or _read_meta(self._folder)
-        if self._meta is None or not self._index_path.exists():
-            return
-        with self._index_path.open("rb") as stream:
-            stream.seek(self._read_bytes)
-            text = stream.read()
-        first = self._read_bytes // _INDEX.itemsize
-        # A kill may leave part of a name; a damaged disk, names without their data.
-        count = max(0, min(len(text) // _INDEX.itemsize, _size(self._data_path) // self._row_bytes - first))
-        for number, name in enumerate(np.frombuffer(text, _INDEX, count=count), start=first):
-            self._rows[name["sha256"].decode("ascii"), int(name["view"])] = number
-        self._read_bytes += count * _INDEX.itemsize
-
-    def missing(self, names: Sequence[RowName]) -> list[int]:
-        """Positions in `names` that the store does not hold."""
-        return [position for position, name in enumerate(names) if name not in self._rows]
-
-    def rows(self, names: Sequence[RowName]) -> npt.NDArray[np.int64]:
-        """Row numbers of names that the store holds, (n,).
-
-        Raises:
-            KeyError: if a name is not there.
-        """
-        return np.array([self._rows[name] for name in names], dtype=np.int64)
-
-    def mapped(self) -> npt.NDArray[Any]:
-        """All rows, memory-mapped and read-only: float16, bfloat16 bits as uint16, or uint8; (rows, *shape)."""
-        assert self._meta is not None, "an empty store has no rows to read"
-        shape = (len(self._rows), *self._meta["shape"])
-        return np.memmap(self._data_path, dtype=self._meta["dtype"], mode="r", shape=shape)
-
-    def read(self, names: Sequence[RowName]) -> npt.NDArray[np.float32]:
-        """The values of the names, (n, *shape) float32, in order."""
-        return _widen(self.mapped()[self.rows(names)])
-
-    @contextmanager
-    def writing(self, progress: Progress = silent) -> Iterator[None]:
-        """Be the one process that writes; waits for another one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress.say("Another process fills the same cache; waiting for it.")
-            lock.acquire()
-        try:
-            self.refresh()
-            self._drop_torn_rows()
-            yield
-        finally:
-            lock.release()
-
-    def append(self, names: Sequence[RowName], values: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> None:
-        """Add rows; call inside `writing`. The rows count once this returns.
-
-        Args:
-            names: n names that are not there yet.
-            values: (n, *shape) float32, finite; or uint8, always.
-
-        Raises:
-            ResourceError: if the disk is full; rows that were complete stay complete.
-        """
-        if self._meta is None:
-            self._meta = self._start(values)
-        narrow = _narrow(values, self._meta["dtype"])
-        records = np.array([(sha.encode("ascii"), view) for sha, view in names], dtype=_INDEX)
-        try:
-            _append(self._data_path, narrow.tobytes())
-            _append(self._index_path, records.tobytes())
-        except OSError as error:
-            raise ResourceError(
-                f"The activation cache in {self._folder.parent} cannot be written: {error.strerror}.",
-                fix="free disk space, run `topwork cache clear`, or set TOPWORK_CACHE to another disk.",
-            ) from None
-        for name in names:
-            self._rows[name] = len(self._rows)
-        self._read_bytes += records.nbytes
-
-    @property
-    def _data_path(self) -> Path:
-        return self._folder / "rows.bin"
-
-    @property
-    def _index_path(self) -> Path:
-        return self._folder / "index.bin"
-
-    @property
-    def _row_bytes(self) -> int:
-        assert self._meta is not None, "an empty store has no rows"
-        return int(np.prod(self._meta["shape"]) * np.dtype(self._meta["dtype"]).itemsize)
-
-    def _start(self, values: npt.NDArray[Any]) -> dict[str, Any]:
-        wide = "float16" if float(np.abs(values).max(initial=0)) < _FLOAT16_SAFE else "uint16"
-        meta = {
-            "what": self._key.what,
-            "parts": dict(self._key.parts),
-            "shape": list(values.shape[1:]),
-            "dtype": "uint8" if values.dtype == np.uint8 else wide,
-        }
-        self._index_path.unlink(missing_ok=True)
-        self._data_path.unlink(missing_ok=True)
-        write_json(self._folder / "meta.json", meta)
-        return meta
-
-    def _drop_torn_rows(self) -> None:
-        """Cut off data without a name, and half a name: what a kill leaves behind."""
-        if self._meta is None:
-            return
-        for path, size in ((self._data_path, len(self._rows) * self._row_bytes), (self._index_path, self._read_bytes)):
-            if _size(path) > size:
-                os.truncate(path, size)
 
 
 class ActivationCache:
@@ -242,25 +87,35 @@ class ActivationCache:
         """Evict what was used longest ago until `needed` bytes fit under the limit and on the disk.
 
         Raises:
-            ResourceError: if they cannot fit.
+            ResourceError: if they cannot fit; nothing was evicted then that could not have helped.
         """
-        stores = sorted(self.summaries(), key=lambda summary: summary.used)
-        total = sum(summary.bytes for summary in stores)
-        for summary in stores:
-            if total + needed <= self.limit and needed < self.free_bytes():
+        if needed <= self.room():
+            stores = sorted(self.summaries(), key=lambda summary: summary.used)
+            total = sum(summary.bytes for summary in stores)
+            for summary in stores:
+                if total + needed <= self.limit and needed <= self.free_bytes():
+                    return
+                if summary.name not in self._in_use and self.remove(summary.name):
+                    total -= summary.bytes
+            if total + needed <= self.limit and needed <= self.free_bytes():
                 return
-            if summary.name not in self._in_use:
-                self.remove(summary.name)
-                total -= summary.bytes
-        if total + needed > self.limit or needed >= self.free_bytes():
-            room = max(0, min(self.limit - total, self.free_bytes()))
-            raise ResourceError(
-                f"The activations need {needed / 1e9:.1f} GB; {self.folder} has room for {room / 1e9:.1f} GB.",
-                fix="set data.views=fresh or fixed:1, raise TOPWORK_CACHE_GB, or point TOPWORK_CACHE to a larger disk.",
-            )
+        own = sum(summary.bytes for summary in self.summaries() if summary.name in self._in_use)
+        raise ResourceError(
+            f"The activations need {needed / 1e9:.1f} GB; {self.folder} has room for {self.room() / 1e9:.1f} GB"
+            f"{f' beside the {own / 1e9:.1f} GB of the same network' if own else ''}.",
+            fix="set data.views=fresh or fixed:1, run `topwork cache clear`, raise TOPWORK_CACHE_GB, or point "
+            "TOPWORK_CACHE to a larger disk.",
+        )
+
+    def room(self) -> int:
+        """Bytes that can be written if all that this run has not opened is evicted, >= 0."""
+        stores = self.summaries()
+        own = sum(summary.bytes for summary in stores if summary.name in self._in_use)
+        others = sum(summary.bytes for summary in stores) - own
+        return max(0, min(self.limit - own, self.free_bytes() + others))
 
     def free_bytes(self) -> int:
-        """Bytes that can be written to the disk while 1 GB stays free."""
+        """Bytes that can be written to the disk while 1 GB stays free; may be negative."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.folder).free - 1_000_000_000
 
@@ -268,7 +123,7 @@ class ActivationCache:
         """Every store, sorted by name; folders that are no store are passed over."""
         found = []
         for folder in sorted(self.folder.glob("*")) if self.folder.exists() else ():
-            meta = _read_meta(folder)
+            meta = read_meta(folder)
             if meta is None:
                 continue
             try:
@@ -280,7 +135,7 @@ class ActivationCache:
                 StoreSummary(
                     name=folder.name,
                     what=meta["what"],
-                    rows=sizes.get("index.bin", 0) // _INDEX.itemsize,
+                    rows=sizes.get("index.bin", 0) // NAME_BYTES,
                     bytes=sum(sizes.values()),
                     used=used,
                     parts=meta["parts"],
@@ -288,46 +143,41 @@ class ActivationCache:
             )
         return found
 
-    def remove(self, name: str) -> None:
-        """Delete a store; processes that have it mapped keep reading what they mapped."""
+    def clear(self) -> tuple[list[StoreSummary], list[StoreSummary]]:
+        """Delete every store, and what is left of stores that were not deleted wholly.
+
+        Returns:
+            Those that are gone, and those that another process is filling.
+        """
+        gone: list[StoreSummary] = []
+        filled: list[StoreSummary] = []
+        for summary in self.summaries():
+            (gone if self.remove(summary.name) else filled).append(summary)
+        names = {summary.name for summary in filled}
+        for folder in self.folder.glob("[0-9a-f]" * NAME_LENGTH):
+            if folder.name not in names:
+                self.remove(folder.name)
+        return gone, filled
+
+    def remove(self, name: str) -> bool:
+        """Delete a store, unless a process is filling it; those that have it open go on reading it.
+
+        Returns:
+            Whether it is gone.
+        """
         folder = self.folder / name
-        (folder / "meta.json").unlink(missing_ok=True)  # first: without it the rest is not trusted
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read_meta(folder: Path) -> dict[str, Any] | None:
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return meta if isinstance(meta, dict) else None
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _narrow(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    if dtype == "uint8":
-        return values
-    if dtype == "float16":
-        half: npt.NDArray[np.float16] = np.clip(values, -65504.0, 65504.0).astype(np.float16)
-        return half
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)  # round to nearest even on the upper 16 bits
-    narrow: npt.NDArray[np.uint16] = (rounded >> 16).astype(np.uint16)
-    return narrow
-
-
-def _widen(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if values.dtype == np.uint16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    wide: npt.NDArray[np.float32] = values.astype(np.float32)
-    return wide
+        lock = store_lock(folder)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        try:
+            # The rows first: what a kill leaves then is a store without any.
+            (folder / DATA).unlink(missing_ok=True)
+            (folder / "meta.json").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        except OSError:  # on Windows, a file that is open
+            return not folder.exists()
+        finally:
+            lock.release()
+        return True

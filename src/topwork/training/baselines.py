@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from topwork.cores import CORES
 from topwork.data.batches import run_ahead
 from topwork.data.decode import decode
 from topwork.progress import Progress, silent
@@ -72,7 +73,7 @@ def fit_majority(features: _Floats, known: Labels) -> Fitted:
     return Fitted(logits=logits, choice="", numbers=known.classes)
 
 
-def colour_histograms(paths: Sequence[Path], *, workers: int = 2, progress: Progress = silent) -> _Floats:
+def colour_histograms(paths: Sequence[Path], *, workers: int = CORES, progress: Progress = silent) -> _Floats:
     """Square roots of the shares of 216 colours in each photo, (N,216); rows have length 1.
 
     The root makes distances those of Hellinger, under which rare colours count.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork.cores import CORES
 from topwork.data.batches import Item, read_batches
 from topwork.data.decode import DECODE_VERSION
 from topwork.digest import digest
@@ -24,7 +25,8 @@ from topwork.models.trunk import Trunk, TrunkRequest
 from topwork.progress import Progress, silent
 from topwork.recipe import Augment, EngineChoice
 from topwork.timings import Timings
-from topwork.training.activations import ActivationCache, RowName, Store, StoreKey
+from topwork.training.activations import ActivationCache
+from topwork.training.store import RowName, Store, StoreKey
 
 if TYPE_CHECKING:
     from topwork.models.backbone import Backbone
@@ -73,10 +75,11 @@ class Extractor:
     folder: Path
     features: bool = True
     seed: int = 0
-    workers: int = 2
+    workers: int = CORES
     progress: Progress = silent
     work: Work = field(default_factory=Work)
     _trunk: Trunk | None = None
+    _stores: dict[str, Store] = field(default_factory=dict)  # kept open: what was found or computed stays readable
     _facts: TrunkFacts | None = None
 
     def extract(
@@ -90,17 +93,16 @@ class Extractor:
             activations: whether activations at the cut are needed beside pooled features.
 
         Returns:
-            The store of pooled features (of activations, where no features are wanted) and, if asked for, that of
-            activations.
+            The store of pooled features (of pictures, where there is no trunk) and, if asked for, that of activations.
 
         Raises:
-            ResourceError: if the disk or the cache limit cannot hold the rows.
+            ResourceError: if the disk or the cache limit cannot hold the rows, or they were removed meanwhile.
             DataError: if a photo is not what it was when it was scanned.
         """
         unique = list({(item.sha256, item.view): item for item in items}.items())
         names, distinct = [name for name, _ in unique], [item for _, item in unique]
         keys = self._keys(distinct, augment=augment, activations=activations)
-        stores = {what: self.cache.open(key) for what, key in keys.items()}
+        stores = {what: self._store(key) for what, key in keys.items()}
         pooled, cut = stores.get("pooled"), stores.get("cut")
         if self.request.cut and cut is not None and cut.missing(names) and not stores["pooled"].missing(names):
             self._derive(names, cut, key=keys["cut"])
@@ -116,7 +118,7 @@ class Extractor:
         """The items, each once, that no cache holds; computes none, but opens the trunk if it never ran here."""
         unique = {(item.sha256, item.view): item for item in items}
         keys = self._keys(list(unique.values()), augment=augment, activations=activations)
-        stores = [self.cache.open(key) for key in keys.values()]
+        stores = [self._store(key) for key in keys.values()]
         names = list(unique)
         lacking = sorted({position for store in stores for position in store.missing(names)})
         return [unique[names[position]] for position in lacking]
@@ -126,7 +128,7 @@ class Extractor:
         self._facts = self._facts or remembered_facts(self._named(items), self.engine, folder=self.folder)
         if self._facts is None:
             return None
-        store = self.cache.open(self._keys(items, augment=None, activations=False)["pooled"])
+        store = self._store(self._keys(items, augment=None, activations=False)["pooled"])
         return None if store.missing([(item.sha256, item.view) for item in items]) else store
 
     def facts(self, items: Sequence[Item]) -> TrunkFacts:
@@ -143,6 +145,19 @@ class Extractor:
                 engine=trunk.engine, precision=trunk.precision, version=trunk.version, parity=trunk.parity
             )
         return self._facts
+
+    def _store(self, key: StoreKey) -> Store:
+        store = self._stores.get(key.digest)
+        if store is None:
+            store = self._stores[key.digest] = self.cache.open(key)
+        else:
+            store.refresh()
+        return store
+
+    def open(self, items: Sequence[Item]) -> None:
+        """Have the trunk ready for rows of these photos, where they need one."""
+        if self._has_trunk:
+            self._opened(items)
 
     def run(self, items: Sequence[Item]) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]:
         """Pictures (n,H,W,3) -> activations at the cut, for views that are not worth caching."""
@@ -196,7 +211,7 @@ class Extractor:
                 sample = next(iter(reading)).images
             self._trunk = open_trunk(
                 self.request if self.request.cut else replace(self.request, cut=None),
-                self.engine,
+                self._facts or self.engine,  # rows are named after the facts, once there are any
                 folder=self.folder,
                 timings=self.timings,
                 sample=sample,
@@ -228,10 +243,10 @@ class Extractor:
     def _fill(self, items: Sequence[Item], stores: Mapping[str, Store], *, augment: Augment | None) -> None:
         run = self._outputs(items)
         stage = f"{'trunk' if self._has_trunk else 'decode'}, {'clean' if augment is None else 'augmented'} views"
-        started = time.perf_counter()
         with ExitStack() as stack:
             for store in stores.values():
                 stack.enter_context(store.writing(self.progress))
+            started = time.perf_counter()  # waiting for another process says nothing about this machine's speed
             # Another process may have filled the stores while this one waited for the lock.
             names = [(item.sha256, item.view) for item in items]
             todo = sorted({position for store in stores.values() for position in store.missing(names)})
@@ -247,27 +262,27 @@ class Extractor:
             self.progress.step(stage, 0, len(todo))
             for batch in reading:
                 rows = [names[todo[row]] for row in batch.rows]
-                self._keep(run(batch.images), rows, stores=stores, left=len(todo) - batch.rows.start)
+                outputs = run(batch.images)
+                if batch.rows.start == 0:
+                    self._make_room(outputs, stores, rows=len(todo))
+                self._keep(outputs, rows, stores=stores)
                 self.progress.step(stage, batch.rows.stop, len(todo))
-        self.work.computed += len(todo)
-        self.work.seconds += time.perf_counter() - started
+            self.work.computed += len(todo)
+            self.work.seconds += time.perf_counter() - started
+
+    def _make_room(self, outputs: Mapping[str, npt.NDArray[Any]], stores: Mapping[str, Store], *, rows: int) -> None:
+        """For all rows to come, in all stores, before the first one is written."""
+        sizes = [int(np.prod(outputs[what].shape[1:])) * min(2, outputs[what].itemsize) for what in stores]
+        self.cache.make_room(rows * sum(sizes))
 
     def _keep(
-        self,
-        outputs: Mapping[str, npt.NDArray[Any]],
-        names: Sequence[RowName],
-        *,
-        stores: Mapping[str, Store],
-        left: int,
+        self, outputs: Mapping[str, npt.NDArray[Any]], names: Sequence[RowName], *, stores: Mapping[str, Store]
     ) -> None:
-        """Append what each store lacks; room for all that is left is made before the first row."""
+        """Append what each store lacks."""
         for what, store in stores.items():
-            values = outputs[what]
-            if len(store) == 0 or left > len(names):
-                self.cache.make_room(left * int(np.prod(values.shape[1:])) * min(2, values.itemsize))
             rows = store.missing(names)
             if rows:
-                store.append([names[row] for row in rows], values[rows])
+                store.append([names[row] for row in rows], outputs[what][rows])
 
     def _derive(self, names: Sequence[RowName], store: Store, *, key: StoreKey) -> None:
         """Fill a store from one at an earlier cut that holds every row, through the frozen blocks between them."""

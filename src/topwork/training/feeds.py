@@ -15,8 +15,8 @@ import torch
 from topwork.data.batches import Item, read_batches
 from topwork.digest import seed_from
 from topwork.recipe import Augment
-from topwork.training.activations import Store
 from topwork.training.extraction import Extractor
+from topwork.training.store import Store
 
 __all__ = ["CachedFeed", "Feed", "FreshFeed", "Order", "read_rows"]
 

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import cho_factor, cho_solve
 
+from topwork.cachedir import cache_folder
 from topwork.digest import seed_from
 from topwork.errors import RecipeError
 from topwork.measures.calibration import fit_temperature, nll_terms
 from topwork.models.kernel_head import KernelHead
 from topwork.recipe import Recipe
-from topwork.training.activations import Store, StoreKey
 from topwork.training.feeds import read_rows
 from topwork.training.heap import heap_kept
 from topwork.training.history import EpochRecord, Score, score
 from topwork.training.loss import class_weights, logit_shift
 from topwork.training.parts import Labelled, Parts, Views
 from topwork.training.phases import predict_rows
+from topwork.training.store import Store, StoreKey
 
 if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
@@ -52,7 +54,7 @@ class KernelProblem:
         head: with mean, scale and landmarks set.
         gram: (M,M) weighted sum over rows of k k^T.
         cross: (M,K) weighted sum over rows of k times the centred target.
-        between: (M,M) likenesses of the landmarks.
+        between: (M,M) likenesses of the landmarks, float32; the others are float64.
     """
 
     head: KernelHead
@@ -66,9 +68,11 @@ class KernelProblem:
 
         Source: C. Saunders et al. (1998), ICML, "Ridge regression learning algorithm in dual variables".
         """
-        system = self.gram + strength * self.between
+        system = torch.add(self.gram, self.between, alpha=strength)
         system.diagonal().add_(_JITTER * float(system.diagonal().mean()))
-        return torch.cholesky_solve(self.cross, torch.linalg.cholesky(system)).T.contiguous()
+        # The transpose of a symmetric matrix is what LAPACK can factor in its place: the matrix may be 134 MB.
+        factor = cho_factor(system.numpy().T, lower=True, overwrite_a=True, check_finite=False)
+        return torch.from_numpy(cho_solve(factor, self.cross.numpy(), check_finite=False).T.copy())
 
 
 @torch.no_grad()
@@ -94,7 +98,7 @@ def pose_kernel(landmarks: torch.Tensor, rows: _Rows, *, classes: int) -> Kernel
         weighted = likeness * torch.from_numpy(weights)[:, None]
         gram += weighted.T @ likeness
         cross += weighted.T @ targets
-    return KernelProblem(head=head, gram=gram, cross=cross, between=head.likeness(head.landmarks).double())
+    return KernelProblem(head=head, gram=gram, cross=cross, between=head.likeness(head.landmarks))
 
 
 def check_kernel(recipe: Recipe, *, alone: bool) -> None:
@@ -214,7 +218,8 @@ def pooled_views(classifier: Classifier, views: Views, *, parts: Parts) -> Itera
     names = [(name, view) for part in parts.filled().values() for view in views.judged for name in part.names]
     names = list(dict.fromkeys(names))  # copies of one photo share a row
     source = views.clean.mapped()
-    with TemporaryDirectory(prefix="topwork-") as folder:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="rows-", dir=cache_folder()) as folder:  # the system's own may be in memory
         store = Store(Path(folder) / "pooled", StoreKey(what="pooled", parts={}))
         with store.writing(), torch.inference_mode(), heap_kept():
             for start in range(0, len(names), _TOP_BATCH):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from topwork.training.activations import Store
+from topwork.training.store import Store
 
 __all__ = ["Labelled", "Parts", "Views"]
 

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from topwork.training.narrow import widened
+
 __all__ = ["L2_PATH", "LinearHead", "Rows", "feature_scale", "solve_head"]
 
 _Floats = npt.NDArray[np.float64]
@@ -52,7 +54,7 @@ class Rows:
     def _read(self) -> Iterator[tuple[npt.NDArray[np.float32], slice]]:
         for start in range(0, len(self.rows), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(self.rows)))
-            yield np.asarray(self.features[self.rows[part]], dtype=np.float32), part
+            yield widened(self.features[self.rows[part]]), part
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

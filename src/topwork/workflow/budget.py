@@ -48,6 +48,7 @@ class Rates:
 
     Args:
         trunk: rows a second, decoding and augmentation included; > 0.
+        fresh: the same of views that are drawn anew in each epoch; None where it is no other.
         photos: that train.
         judged: on which epochs are compared.
         everything: views of all parts that are judged.
@@ -57,6 +58,7 @@ class Rates:
     """
 
     trunk: float
+    fresh: float | None = None
     photos: int
     judged: int
     everything: int
@@ -177,7 +179,7 @@ def _plan(rung: Rung, rates: Rates, *, views: int, epochs: int) -> Plan:
     fresh = rung.fresh and epochs > 0
     trunk = rows / rates.trunk + (rung.open if rows or fresh else 0.0)
     epoch = rates.photos * rung.train_seconds + rates.judged * rung.judge_seconds
-    epoch += rates.photos / rates.trunk if fresh else 0.0
+    epoch += rates.photos / (rates.fresh or rates.trunk) if fresh else 0.0
     shown = 1 if epochs else max(1, views)  # a head on its own learns from every view
     stages = {"trunk": trunk, "phase 1": rates.head * rates.head_epochs * shown}
     if epochs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -11,13 +13,25 @@ from topwork.data.batches import Item
 from topwork.data.manifest import PARTS, Manifest, Row
 from topwork.errors import RecipeError
 from topwork.progress import Progress
-from topwork.recipe import Recipe
-from topwork.training.activations import Store
+from topwork.recipe import Augment, Recipe
+from topwork.training.activations import ActivationCache
 from topwork.training.extraction import Extractor
 from topwork.training.parts import Labelled, Views
+from topwork.training.store import Store
 from topwork.workflow.prepare import Network
 
-__all__ = ["MOST_VIEWS", "all_views", "clean_items", "clean_views", "head_first", "items_of", "labelled"]
+__all__ = [
+    "MOST_VIEWS",
+    "all_views",
+    "clean_items",
+    "clean_views",
+    "head_first",
+    "items_of",
+    "labelled",
+    "missing_views",
+    "most_views",
+    "views_that_fit",
+]
 
 MOST_VIEWS = 8
 """Cached views a photo gets under `auto`; more epochs see them again."""
@@ -92,11 +106,11 @@ def all_views(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean
         RecipeError: if phase 1 insists on augmented views and none are cached.
     """
     pooled, activations = clean
-    store, photos = None if activations is None else activations.clean, len(manifest.part("train"))
+    store = None if activations is None else activations.clean
     # Free disk decides, and a run that is continued must not decide again.
     count = int(
         extractor.timings.settle(
-            "views", lambda: str(_view_count(recipe, extractor, clean=store, photos=photos, progress=progress))
+            "views", lambda: str(_view_count(recipe, extractor, manifest=manifest, clean=store, progress=progress))
         )
     )
     if count == 0:
@@ -114,11 +128,36 @@ def all_views(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean
     )
 
 
-def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, photos: int, progress: Progress) -> int:
-    """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
+def most_views(recipe: Recipe) -> int:
+    """How many cached views a recipe asks for, or may take where it leaves that open."""
     views = recipe.data.views
     if views.startswith("fixed:"):
         return int(views.removeprefix("fixed:"))
+    return min(recipe.phase2.epochs, MOST_VIEWS) if views == "auto" else 0
+
+
+def missing_views(
+    extractor: Extractor, manifest: Manifest, *, augment: Augment, most: int, activations: bool
+) -> tuple[int, ...]:
+    """Rows of augmented view 1, 2, ... of the training photos that no cache holds, (most,)."""
+    items = items_of(manifest, manifest.part("train"), views=range(1, most + 1))
+    lacking = Counter(item.view for item in extractor.missing(items, augment=augment, activations=activations))
+    return tuple(lacking[view] for view in range(1, most + 1))
+
+
+def views_that_fit(missing: Sequence[int], *, row_bytes: int, cache: ActivationCache) -> int:
+    """How many of the views, first ones first, the cache can hold with half of its limit left for what comes after."""
+    room = min(cache.room(), cache.limit // 2)
+    return sum(1 for rows in accumulate(missing) if rows * row_bytes <= room)
+
+
+def _view_count(
+    recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean: Store | None, progress: Progress
+) -> int:
+    """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
+    views, photos = recipe.data.views, len(manifest.part("train"))
+    if views.startswith("fixed:"):
+        return most_views(recipe)
     if views == "auto" and clean is None and recipe.phase1.views == "augmented":
         return min(MOST_VIEWS, recipe.phase1.epochs)
     if views == "fresh" or clean is None or clean.shape is None:
@@ -127,15 +166,15 @@ def _view_count(recipe: Recipe, extractor: Extractor, *, clean: Store | None, ph
         progress.say("Everything trains, so views are cheap beside it: new ones are drawn in every epoch.")
         return 0
     row_bytes = 2 * int(np.prod(clean.shape))
-    room = min(extractor.cache.free_bytes(), extractor.cache.limit // 2)
-    count = min(recipe.phase2.epochs, MOST_VIEWS, room // max(1, row_bytes * photos))
+    missing = missing_views(extractor, manifest, augment=recipe.data.augment, most=most_views(recipe), activations=True)
+    count = views_that_fit(missing, row_bytes=row_bytes, cache=extractor.cache)
+    rows = sum(missing[:count])
     rate = extractor.work.computed / extractor.work.seconds if extractor.work.seconds else None
-    duration = f", about {count * photos / rate:.0f} s" if rate else ""
     if count:
         progress.say(
-            f"Forecast: {count} augmented views of {photos} training photos, "
-            f"{count * photos * row_bytes / 1e9:.2f} GB of cache{duration} unless cached already."
+            f"Forecast: {count} augmented views of {photos} training photos, {rows * row_bytes / 1e9:.2f} GB of cache"
+            + (f", about {rows / rate:.0f} s." if rate and rows else "." if rows else ", all cached already.")
         )
     else:
-        progress.say("The disk cannot hold cached views; new ones are computed in every epoch.")
-    return int(count)
+        progress.say("The cache cannot hold augmented views; new ones are computed in every epoch.")
+    return count

@@ -15,7 +15,14 @@ from topwork.progress import Progress
 from topwork.recipe import Recipe
 from topwork.training.extraction import Extractor
 from topwork.workflow.budget import Rates, Rung
-from topwork.workflow.cached_views import MOST_VIEWS, clean_items, items_of
+from topwork.workflow.cached_views import (
+    MOST_VIEWS,
+    clean_items,
+    items_of,
+    missing_views,
+    most_views,
+    views_that_fit,
+)
 from topwork.workflow.prepare import Network, extractor_for, plan_of
 from topwork.workflow.training_speed import activation_shape, head_seconds, top_seconds
 
@@ -70,6 +77,7 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
     """
     slow = yardstick() / _YARD
     opened, trunk = _trunk_speed(candidates[0], manifest)
+    fresh = _fresh_speed(candidates[0], manifest) if _fresh(candidates[0]) else None
     rungs = []
     for candidate in candidates:
         other = candidate is not candidates[0]
@@ -87,6 +95,7 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
         fixed["kernel head"] = slow * (0.5 + _KERNEL_SECONDS * views * photos * min(photos, recipe.head.landmarks) ** 2)
     return rungs, Rates(
         trunk=trunk,
+        fresh=fresh,
         photos=photos,
         judged=judged,
         everything=everything,
@@ -122,20 +131,18 @@ def _choices(recipe: Recipe) -> list[tuple[str | tuple[str, ...], int]]:
 def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float]:
     """Seconds to open the trunk, and rows a second; infinite where every row is cached."""
     extractor, wanted = candidate.extractor, candidate.network.plan is not None
-    if _fresh(candidate):
-        return _fresh_speed(candidate, manifest)
     missing = extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=wanted)
     augment = None
-    if not missing and wanted and candidate.recipe.data.views != "fixed:0":
+    if not missing and wanted and most_views(candidate.recipe) and not _fresh(candidate):
         augment = candidate.recipe.data.augment
-        views = range(1, MOST_VIEWS + 1)
+        views = range(1, most_views(candidate.recipe) + 1)
         missing = extractor.missing(
             items_of(manifest, manifest.part("train"), views=views), augment=augment, activations=wanted
         )
     if not missing:
         return 0.0, float("inf")
     started = time.perf_counter()
-    extractor.run(missing)
+    extractor.open(missing)
     opened = time.perf_counter() - started
     before = extractor.work.computed, extractor.work.seconds
     step = max(1, len(missing) // _TIMED_ROWS)  # spread over the classes, whose photos may differ in size
@@ -150,40 +157,38 @@ def _fresh(candidate: Candidate) -> bool:
     return plan is not None and (views == "fresh" or (views == "auto" and plan.cut == 0))
 
 
-def _fresh_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float]:
-    """The same for views that no cache keeps."""
+def _fresh_speed(candidate: Candidate, manifest: Manifest) -> float:
+    """Rows a second of views that no cache keeps."""
     extractor, rows = candidate.extractor, manifest.part("train")
     items = items_of(manifest, rows[:: max(1, len(rows) // _TIMED_ROWS)][:_TIMED_ROWS], views=(1,))
-    started = time.perf_counter()
     run = extractor.run(items)
-    opened = time.perf_counter() - started
     started = time.perf_counter()
     spec, augment = extractor.request.spec, candidate.recipe.data.augment
     reading = read_batches(items, spec, batch=64, workers=extractor.workers, augment=augment, seed=extractor.seed)
     for batch in reading:
         run(batch.images)
-    return opened, len(items) / max(time.perf_counter() - started, 1e-6)
+    return len(items) / max(time.perf_counter() - started, 1e-6)
 
 
 def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
     recipe, extractor, plan = candidate.recipe, candidate.extractor, candidate.network.plan
     clean = len(extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=plan is not None))
     if plan is None:
-        most = _fixed_views(recipe) or 0
+        most = most_views(recipe) if recipe.data.views != "auto" else 0
         if recipe.data.views == "auto" and recipe.phase1.views == "augmented":
             most = min(MOST_VIEWS, recipe.phase1.epochs)
-        views = _missing_views(candidate, manifest, most=most)
+        views = missing_views(extractor, manifest, augment=recipe.data.augment, most=most, activations=False)
         return Rung(train="head", depth=0, open=opening, clean=clean, views=views)
     shape = activation_shape(candidate.network.build(), plan)
     train, judge = top_seconds(candidate.recipe, candidate.network, shape=shape, classes=len(manifest.classes))
-    most = _most_views(candidate, shape, photos=len(manifest.part("train")))
+    views = _views(candidate, manifest, row_bytes=2 * int(np.prod(shape)))
     return Rung(
         train=recipe.phase2.train,
         depth=candidate.depth,
         open=opening,
         clean=clean,
-        views=_missing_views(candidate, manifest, most=most),
-        fresh=_fresh(candidate) or (recipe.data.views == "auto" and not most),
+        views=views,
+        fresh=_fresh(candidate) or (recipe.data.views == "auto" and not views),
         augmented=recipe.data.views != "fixed:0",
         train_seconds=train,
         judge_seconds=judge,
@@ -192,24 +197,13 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
     )
 
 
-def _missing_views(candidate: Candidate, manifest: Manifest, *, most: int) -> tuple[int, ...]:
-    rows, extractor = manifest.part("train"), candidate.extractor
-    augment, wanted = candidate.recipe.data.augment, candidate.network.plan is not None
-    return tuple(
-        len(extractor.missing(items_of(manifest, rows, views=(view,)), augment=augment, activations=wanted))
-        for view in range(1, most + 1)
-    )
-
-
-def _fixed_views(recipe: Recipe) -> int | None:
-    views = recipe.data.views
-    return int(views.removeprefix("fixed:")) if views.startswith("fixed:") else None
-
-
-def _most_views(candidate: Candidate, shape: Sequence[int], *, photos: int) -> int:
-    recipe, cache = candidate.recipe, candidate.extractor.cache
-    fixed = _fixed_views(recipe)
-    if fixed is not None or _fresh(candidate):
-        return fixed or 0
-    room = min(cache.free_bytes(), cache.limit // 2)
-    return max(0, min(recipe.phase2.epochs, MOST_VIEWS, room // (2 * int(np.prod(shape)) * photos)))
+def _views(candidate: Candidate, manifest: Manifest, *, row_bytes: int) -> tuple[int, ...]:
+    """Missing rows of each view that may be cached, as many views as recipe and disk allow."""
+    recipe, extractor = candidate.recipe, candidate.extractor
+    if _fresh(candidate):
+        return ()
+    augment, most = recipe.data.augment, most_views(recipe)
+    missing = missing_views(extractor, manifest, augment=augment, most=most, activations=True)
+    if recipe.data.views != "auto":
+        return missing
+    return missing[: views_that_fit(missing, row_bytes=row_bytes, cache=extractor.cache)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from topwork.cores import CORES
 from topwork.data.batches import run_ahead
 from topwork.data.decode import decode, printable
 from topwork.data.scan import list_images
@@ -214,7 +215,7 @@ def _views(
             return path, error
 
     remaining = iter(paths)
-    for group in run_ahead(read, iter(lambda: list(islice(remaining, _BATCH)), []), workers=2):
+    for group in run_ahead(read, iter(lambda: list(islice(remaining, _BATCH)), []), workers=CORES):
         failed += [(path, found.what) for path, found in group if isinstance(found, DecodeError)]
         readable = [(path, found) for path, found in group if not isinstance(found, DecodeError)]
         if readable:

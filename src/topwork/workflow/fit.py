@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from topwork.atomic import write_text
 from topwork.data.audit import audit
@@ -32,9 +32,6 @@ from topwork.workflow.provenance import command_line
 from topwork.workflow.report import write_report
 from topwork.workflow.rundir import RunDir
 from topwork.workflow.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Run", "fit"]
 
@@ -120,7 +117,7 @@ def fit(
         if "test" not in outcome.trained.predictions and chosen.data.folds:
             seconds = None if "resumed" in journal.facts else sum(watch.seconds.values())
             watch.stage("cross-validation")
-            outcome = _with_folds(outcome, found, run=run, seconds=seconds, progress=progress)
+            outcome = _with_folds(outcome, found, run=run, seconds=seconds, budget=budget, progress=progress)
         watch.stage("evaluate")
         evaluation = _evaluation(outcome, manifest, history=run.history(), seconds={})
         run.write_evaluation(evaluation.to_json(), classification_report(evaluation, note=_note(outcome)))
@@ -176,9 +173,11 @@ def _audit(run: RunDir, found: Scan, *, manifest: Manifest, progress: Progress) 
     )
 
 
-def _with_folds(outcome: Outcome, found: Scan, *, run: RunDir, seconds: float | None, progress: Progress) -> Outcome:
+def _with_folds(
+    outcome: Outcome, found: Scan, *, run: RunDir, seconds: float | None, budget: Budget | None, progress: Progress
+) -> Outcome:
     """The outcome with what cross-validation says, unless a time budget leaves no room for it."""
-    if outcome.paced is not None:
+    if budget is not None:
         progress.say("There is no test part, and the minutes leave no room for cross-validation: read with care.")
         return outcome
     judge = _judge(outcome.recipe, run)

@@ -110,9 +110,13 @@ class Journal:
 
     def plan(self, recipe: Recipe, timings: Timings) -> None:
         """Note what a time budget left of the recipe, and follow the choices measured from now on."""
-        self._write({"planned": recipe.model_dump(mode="json", exclude_none=True)})
+        self.replan(recipe)
         timings.on_choice = self._choices
         self._choices(timings.used)
+
+    def replan(self, recipe: Recipe) -> None:
+        """Note what the time has changed of the planned recipe since."""
+        self._write({"planned": recipe.model_dump(mode="json", exclude_none=True)})
 
     def timings(self, path: Path) -> Timings:
         """Measured choices: those of this run first, then those that the machine remembers in a file."""

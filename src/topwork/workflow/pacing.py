@@ -105,12 +105,14 @@ class WatchedProgress:
         """See `Progress`; the one implementation that may raise.
 
         Raises:
-            OutOfTime: if at its speed so far the stage would end too late.
+            OutOfTime: if at its speed so far the stage would end too late, or it has not begun when time is over.
         """
         self._inner.step(stage, done, total)
         name, first, since = self._begun
         if stage != name or done <= first:
             self._begun = (stage, done, self._budget.elapsed)
+            if done < total and self._budget.broken(self.reserve):
+                raise self._budget.refusal(f"This fit (now: {stage})", seconds=self._budget.elapsed + self.reserve)
             return
         took, share = self._budget.elapsed - since, (done - first) / max(1, total - first)
         to_come = took * (1 - share) / share

@@ -92,7 +92,7 @@ class Paced:
     def _replan(self, done: int, *, most: int | None = None) -> None:
         """Plan what is left, with so many views cached, at the speed that the trunk really has."""
         work = self.extractor.work
-        if work.seconds > 0:
+        if work.computed and work.seconds > 0:
             self.rates = replace(self.rates, trunk=work.computed / work.seconds)
         rungs = []
         for rung, candidate in zip(self.rungs, self.candidates, strict=True):

@@ -46,18 +46,20 @@ class Network:
     _built: Backbone | None = None
 
     def build(self) -> Backbone:
-        """The backbone; the same object every time."""
-        if self._built is None:
-            from topwork.models.backbone import create_backbone
-
-            self._built = create_backbone(
-                self.choice.name,
-                weights=self.choice.weights,
-                image_size=self.data.image_size,
-                crop=self.data.crop,
-                seed=self.data.seed,
-            )
+        """The backbone that trains; the same object every time."""
+        self._built = self._built or self._pretrained()
         return self._built
+
+    def _pretrained(self) -> Backbone:
+        from topwork.models.backbone import create_backbone
+
+        return create_backbone(
+            self.choice.name,
+            weights=self.choice.weights,
+            image_size=self.data.image_size,
+            crop=self.data.crop,
+            seed=self.data.seed,
+        )
 
     @property
     def plans(self) -> dict[int, FreezePlan]:
@@ -76,7 +78,7 @@ class Network:
         given: Any = {"image_size": self.data.image_size, "crop": self.data.crop}
         return TrunkRequest(
             identity=backbone_identity(name, weights, seed=self.data.seed, **given),
-            build=self.build,
+            build=self._pretrained,  # a new one: training changes the other, and an engine may move it to a device
             cut=self.cut,
             spec=probe_spec(name, weights, **given),
         )
