@@ -104,7 +104,7 @@ def test_data_without_a_name_do_not_shift_later_rows(five_rows: Path, tail: byte
     np.testing.assert_array_equal(cache.open(KEY).read(names(6)), values(6))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"{}"])
 def test_rows_without_readable_facts_are_not_trusted(five_rows: Path, content: bytes) -> None:
     cache = damaged(five_rows, file="meta.json", size=0)
     (cache.folder / KEY.digest / "meta.json").write_bytes(content)
@@ -282,7 +282,7 @@ def test_what_cannot_fit_evicts_nothing(tmp_path: Path) -> None:
     assert cache.room() == 10**4
     filled(cache, 3)
     assert cache.room() < 10**4
-    with pytest.raises(ResourceError, match="of the same network"):
+    with pytest.raises(ResourceError, match="in use"):
         cache.make_room(10**4)
     assert {summary.what for summary in cache.summaries()} == {"1", "pooled"}
 
@@ -295,13 +295,25 @@ def test_there_is_no_room_on_a_disk_that_is_nearly_full(
     assert cache.room() == 0
 
 
-def test_who_reads_a_store_goes_on_reading_it_whatever_others_do(cache: ActivationCache) -> None:
-    reader, other = filled(cache, 3), ActivationCache(cache.folder, limit=10**9)
-    assert other.remove(KEY.digest)
-    np.testing.assert_array_equal(reader.read(names(3)), values(3))
-    with other.open(KEY).writing():
-        pass
-    store = other.open(KEY)
+def test_what_anybody_reads_is_neither_evicted_nor_cleared(tmp_path: Path) -> None:
+    key = used_at(ActivationCache(tmp_path, limit=10**9), "1", time=1)
+    reader = ActivationCache(tmp_path, limit=10**9).open(key)
+    other = ActivationCache(tmp_path, limit=10**9)
+    other.limit = sum(summary.bytes for summary in other.summaries()) + 10
+    assert other.room() == 10
+    with pytest.raises(ResourceError, match="in use"):
+        other.make_room(11)
+    assert [summary.what for summary in other.clear()[1]] == ["1"]
+    np.testing.assert_array_equal(reader.read(names(1)), values(1))
+    reader.close()
+    other.make_room(11)
+    assert other.summaries() == []
+
+
+def test_rows_are_read_from_the_file_that_was_opened_whatever_has_its_name_now(cache: ActivationCache) -> None:
+    reader = filled(cache, 3)
+    shutil.rmtree(cache.folder / KEY.digest)
+    store = cache.open(KEY)
     with store.writing():
         store.append(names(5)[::-1], values(5) + 4)  # the same names at other places
     reader.refresh()
@@ -309,7 +321,25 @@ def test_who_reads_a_store_goes_on_reading_it_whatever_others_do(cache: Activati
     with pytest.raises(ResourceError, match="removed while") as caught, reader.writing():
         pass
     assert "--resume" in caught.value.fix
-    np.testing.assert_array_equal(other.open(KEY).read(names(5)[::-1]), values(5) + 4)
+    np.testing.assert_array_equal(cache.open(KEY).read(names(5)[::-1]), values(5) + 4)
+
+
+def test_a_passing_store_is_gone_after_its_block_and_cleared_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    cache = ActivationCache(limit=10**9)
+    with module.passing_store(KEY) as store:
+        with store.writing():
+            store.append(names(2), values(2))
+        cache.clear()
+        np.testing.assert_array_equal(store.read(names(2)), values(2))
+    assert list(cache.folder.iterdir()) == []
+    left = cache.folder / f"{module.PASSING}left" / "pooled"
+    left.mkdir(parents=True)
+    (left / "rows.bin").write_bytes(b"x")
+    cache.clear()
+    assert list(cache.folder.iterdir()) == []
 
 
 def test_a_store_that_is_being_filled_is_not_removed(cache: ActivationCache) -> None:
@@ -319,6 +349,7 @@ def test_a_store_that_is_being_filled_is_not_removed(cache: ActivationCache) -> 
         assert [summary.name for summary in cache.clear()[1]] == [KEY.digest]
         store.append(names(1, first=1), values(1, first=1))
     np.testing.assert_array_equal(cache.open(KEY).read(names(2)), values(2))
+    store.close()
     assert [summary.name for summary in cache.clear()[0]] == [KEY.digest]
     assert cache.summaries() == []
 

@@ -15,6 +15,7 @@ from topwork.digest import file_sha256
 from topwork.errors import ResourceError
 from topwork.models.backbone import Backbone, create_backbone
 from topwork.models.classifier import normalised_trunk
+from topwork.models.engine import TrunkFacts
 from topwork.models.trunk import TrunkRequest
 from topwork.recipe import Augment, EngineChoice
 from topwork.timings import Timings
@@ -194,3 +195,23 @@ def test_openvino_fills_the_same_rows(tmp_path: Path, backbone: Backbone, items:
     np.testing.assert_allclose(
         pooled.read(names(items[:5])), expected.read(names(items[:5])), rtol=2e-3, atol=2e-3 * scale
     )
+
+
+def test_rows_that_are_added_later_come_from_what_made_the_first_ones(
+    tmp_path: Path, backbone: Backbone, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    real = module.open_trunk
+
+    def opening(request: TrunkRequest, choice: EngineChoice, **options: Any) -> object:
+        asked.append(choice)
+        return real(request, choice, **options)
+
+    monkeypatch.setattr(module, "open_trunk", opening)
+    extractor(tmp_path, backbone).extract(items[:3], augment=None, activations=False)
+    again = extractor(tmp_path, backbone)
+    again.extract(items[:5], augment=None, activations=False)
+    assert (again.work.cached, again.work.computed) == (3, 2)
+    assert asked[0] == again.engine
+    assert isinstance(asked[1], TrunkFacts)
+    assert asked[1] == again.facts(items)

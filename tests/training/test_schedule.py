@@ -154,3 +154,12 @@ def test_epochs_are_never_added_and_those_that_are_over_stay() -> None:
     assert timeline.epochs == 3
     timeline.end_epoch(0)
     assert (timeline.epochs, timeline.done) == (2, 2)
+
+
+def test_who_goes_on_after_a_stop_knows_of_epochs_that_were_given_up_half_way() -> None:
+    stopped = Timeline(Phase(epochs=6), steps=5)
+    for _ in range(3):
+        stopped.end_epoch()
+    again = Timeline(Phase(epochs=6, replanned=((3, 3),)), steps=5)
+    again.take_up(stopped.to_json())
+    assert (again.done, again.epochs) == (3, 3)

@@ -98,12 +98,15 @@ def test_epochs_are_given_up_one_by_one_and_the_recipe_can_repeat_it() -> None:
     assert pacer.replanned == [(1, 5)]
 
 
-def test_an_epoch_that_cannot_end_is_broken_off_early() -> None:
+def test_an_epoch_that_cannot_end_is_broken_off_early_and_whoever_listens_is_told() -> None:
     clock = Clock()
     budget = Budget(minutes=1, clock=clock)
     pacer = Pacer(budget, epoch=40, reserve=5)
+    told: list[int] = []
+    pacer.on_change = lambda: told.append(len(pacer.replanned))
     assert train(clock, pacer, epochs=1, epoch=400) == 0
     assert pacer.replanned == [(0, 0)]
+    assert told == [1]
     assert budget.elapsed < 0.75 * budget.limit
 
 
@@ -130,7 +133,7 @@ def test_a_stage_that_waits_until_time_is_over_is_broken_off() -> None:
         watched.step("waiting for another process", 0, 1)
         clock.now += 1
     clock.now += 10
-    with pytest.raises(OutOfTime, match="waiting for another process"):
+    with pytest.raises(OutOfTime, match="over before this could begin: waiting for another process"):
         watched.step("waiting for another process", 0, 1)
 
 

@@ -60,10 +60,10 @@ def _clear() -> None:
     """
     from topwork.training.activations import ActivationCache
 
-    gone, filled = ActivationCache().clear()
+    gone, used = ActivationCache().clear()
     typer.echo(f"removed {len(gone)} stores, {sum(store.bytes for store in gone) / 1e9:.2f} GB")
-    if filled:
-        typer.echo(f"{len(filled)} that another process is filling stay")
+    if used:
+        typer.echo(f"{len(used)} that another process is using stay")
 
 
 def _what(what: str) -> str:

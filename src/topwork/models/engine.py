@@ -72,7 +72,7 @@ def open_trunk(
     Args:
         request: which network.
         choice: the recipe's engine section; `auto` may fall back, an explicit choice may not. Or what ran it before,
-            which binds, because cached rows are named after it: these photos may be a little beyond `PARITY` then.
+            which binds, because cached rows are named after it, and is not compared with PyTorch again.
         folder: where converted graphs are stored.
         timings: remembers the number of streams and the batch that were fastest.
         sample: real photos (n,H,W,3) uint8, n >= 1, for parity and timing.
@@ -80,6 +80,7 @@ def open_trunk(
 
     Raises:
         EngineError: if what was explicitly asked for does not work or does not agree.
+        ResourceError: if the disk cannot hold the converted network.
     """
     wanted = EngineChoice.model_validate(choice.choice) if isinstance(choice, TrunkFacts) else choice
     trunk: Trunk | None = None
@@ -114,10 +115,13 @@ def _open_openvino(
     tried: list[str] = []
     for precision in _precisions(choice):
         trunk = OpenVinoTrunk(model, precision, streams=(1, 32))
-        trunk.parity = graph.parity(trunk, sample)
-        if trunk.parity >= PARITY[precision] or isinstance(choice, TrunkFacts):
+        if isinstance(choice, TrunkFacts):
+            trunk.parity = choice.parity
             return tuned(model, trunk, key=graph.key, timings=timings, sample=sample)
-        tried.append(f"{precision} (mean cosine {trunk.parity:.5f}, needed {PARITY[precision]})")
+        trunk.parity = parity = graph.parity(trunk, sample)
+        if parity >= PARITY[precision]:
+            return tuned(model, trunk, key=graph.key, timings=timings, sample=sample)
+        tried.append(f"{precision} (mean cosine {parity:.5f}, needed {PARITY[precision]})")
         progress.say(f"OpenVINO {tried[-1]} disagrees with PyTorch for this network.")
     raise EngineError(
         f"OpenVINO disagrees with PyTorch for this network: {', '.join(tried)}.",

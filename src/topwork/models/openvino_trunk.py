@@ -89,8 +89,11 @@ class StoredGraph:
         except (OSError, RuntimeError) as error:
             for suffix in (".bin", ".xml"):
                 new.with_suffix(suffix).unlink(missing_ok=True)
+            if self.read() is not None:
+                return  # another process has made the same; on Windows it cannot be replaced while that runs
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise ResourceError(
-                f"The converted network cannot be written to {self._xml.parent}: {str(error).splitlines()[0][:160]}",
+                f"The converted network cannot be written to {self._xml.parent}: {reason}",
                 fix="free disk space, or set TOPWORK_CACHE to another disk.",
             ) from error
 

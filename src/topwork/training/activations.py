@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from filelock import Timeout
 
 from topwork.cachedir import cache_folder
 from topwork.errors import ResourceError
-from topwork.training.store import DATA, NAME_BYTES, NAME_LENGTH, Store, StoreKey, read_meta, store_lock
+from topwork.training.store import (
+    DATA,
+    NAME_BYTES,
+    NAME_LENGTH,
+    PASSING,
+    Store,
+    StoreKey,
+    in_use,
+    read_meta,
+    store_lock,
+)
 
 __all__ = ["ActivationCache", "StoreSummary", "default_limit"]
 
@@ -71,7 +82,7 @@ class ActivationCache:
         folder = self.folder / key.digest
         self._in_use.add(key.digest)
         meta = folder / "meta.json"
-        if meta.exists():
+        with suppress(FileNotFoundError):
             os.utime(meta)  # its time is the time of last use
         return Store(folder, key)
 
@@ -86,33 +97,41 @@ class ActivationCache:
     def make_room(self, needed: int) -> None:
         """Evict what was used longest ago until `needed` bytes fit under the limit and on the disk.
 
+        What any process has open is never evicted.
+
         Raises:
-            ResourceError: if they cannot fit; nothing was evicted then that could not have helped.
+            ResourceError: if they cannot fit; if that was to be seen before, nothing was evicted.
         """
         if needed <= self.room():
-            stores = sorted(self.summaries(), key=lambda summary: summary.used)
-            total = sum(summary.bytes for summary in stores)
-            for summary in stores:
-                if total + needed <= self.limit and needed <= self.free_bytes():
+            for summary in sorted(self.summaries(), key=lambda summary: summary.used):
+                if self._fits(needed):
                     return
-                if summary.name not in self._in_use and self.remove(summary.name):
-                    total -= summary.bytes
-            if total + needed <= self.limit and needed <= self.free_bytes():
+                if summary.name not in self._in_use:
+                    self.remove(summary.name)
+            if self._fits(needed):
                 return
-        own = sum(summary.bytes for summary in self.summaries() if summary.name in self._in_use)
+        used = sum(summary.bytes for summary in self.summaries() if not self._evictable(summary))
         raise ResourceError(
             f"The activations need {needed / 1e9:.1f} GB; {self.folder} has room for {self.room() / 1e9:.1f} GB"
-            f"{f' beside the {own / 1e9:.1f} GB of the same network' if own else ''}.",
+            f"{f' beside the {used / 1e9:.1f} GB in use' if used else ''}.",
             fix="set data.views=fresh or fixed:1, run `topwork cache clear`, raise TOPWORK_CACHE_GB, or point "
             "TOPWORK_CACHE to a larger disk.",
         )
 
     def room(self) -> int:
-        """Bytes that can be written if all that this run has not opened is evicted, >= 0."""
+        """Bytes that can be written if all is evicted that nobody uses, >= 0."""
         stores = self.summaries()
-        own = sum(summary.bytes for summary in stores if summary.name in self._in_use)
-        others = sum(summary.bytes for summary in stores) - own
-        return max(0, min(self.limit - own, self.free_bytes() + others))
+        others = sum(summary.bytes for summary in stores if self._evictable(summary))
+        used = sum(summary.bytes for summary in stores) - others
+        return max(0, min(self.limit - used, self.free_bytes() + others))
+
+    def _fits(self, needed: int) -> bool:
+        total = sum(summary.bytes for summary in self.summaries())
+        return total + needed <= self.limit and needed <= self.free_bytes()
+
+    def _evictable(self, summary: StoreSummary) -> bool:
+        folder = self.folder / summary.name
+        return summary.name not in self._in_use and not in_use(folder) and not _locked(folder)
 
     def free_bytes(self) -> int:
         """Bytes that can be written to the disk while 1 GB stays free; may be negative."""
@@ -144,23 +163,26 @@ class ActivationCache:
         return found
 
     def clear(self) -> tuple[list[StoreSummary], list[StoreSummary]]:
-        """Delete every store, and what is left of stores that were not deleted wholly.
+        """Delete every store that nobody uses, and what killed processes left.
 
         Returns:
-            Those that are gone, and those that another process is filling.
+            Those that are gone, and those that are in use.
         """
         gone: list[StoreSummary] = []
-        filled: list[StoreSummary] = []
+        used: list[StoreSummary] = []
         for summary in self.summaries():
-            (gone if self.remove(summary.name) else filled).append(summary)
-        names = {summary.name for summary in filled}
+            (gone if self.remove(summary.name) else used).append(summary)
+        names = {summary.name for summary in used}
         for folder in self.folder.glob("[0-9a-f]" * NAME_LENGTH):
             if folder.name not in names:
                 self.remove(folder.name)
-        return gone, filled
+        for folder in self.folder.glob(f"{PASSING}*"):
+            if not any(in_use(inside) for inside in folder.iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
+        return gone, used
 
     def remove(self, name: str) -> bool:
-        """Delete a store, unless a process is filling it; those that have it open go on reading it.
+        """Delete a store that no process is using.
 
         Returns:
             Whether it is gone.
@@ -172,6 +194,8 @@ class ActivationCache:
         except Timeout:
             return False
         try:
+            if in_use(folder):
+                return False
             # The rows first: what a kill leaves then is a store without any.
             (folder / DATA).unlink(missing_ok=True)
             (folder / "meta.json").unlink(missing_ok=True)
@@ -181,3 +205,14 @@ class ActivationCache:
         finally:
             lock.release()
         return True
+
+
+def _locked(folder: Path) -> bool:
+    """Whether a process is filling a store."""
+    lock = store_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

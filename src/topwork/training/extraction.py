@@ -264,16 +264,18 @@ class Extractor:
                 rows = [names[todo[row]] for row in batch.rows]
                 outputs = run(batch.images)
                 if batch.rows.start == 0:
-                    self._make_room(outputs, stores, rows=len(todo))
+                    self._make_room(outputs, stores, names=[names[position] for position in todo])
                 self._keep(outputs, rows, stores=stores)
                 self.progress.step(stage, batch.rows.stop, len(todo))
             self.work.computed += len(todo)
             self.work.seconds += time.perf_counter() - started
 
-    def _make_room(self, outputs: Mapping[str, npt.NDArray[Any]], stores: Mapping[str, Store], *, rows: int) -> None:
+    def _make_room(
+        self, outputs: Mapping[str, npt.NDArray[Any]], stores: Mapping[str, Store], *, names: Sequence[RowName]
+    ) -> None:
         """For all rows to come, in all stores, before the first one is written."""
-        sizes = [int(np.prod(outputs[what].shape[1:])) * min(2, outputs[what].itemsize) for what in stores]
-        self.cache.make_room(rows * sum(sizes))
+        sizes = {what: int(np.prod(values.shape[1:])) * min(2, values.itemsize) for what, values in outputs.items()}
+        self.cache.make_room(sum(len(store.missing(names)) * sizes[what] for what, store in stores.items()))
 
     def _keep(
         self, outputs: Mapping[str, npt.NDArray[Any]], names: Sequence[RowName], *, stores: Mapping[str, Store]

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +14,6 @@ import numpy.typing as npt
 import torch
 from scipy.linalg import cho_factor, cho_solve
 
-from topwork.cachedir import cache_folder
 from topwork.digest import seed_from
 from topwork.errors import RecipeError
 from topwork.measures.calibration import fit_temperature, nll_terms
@@ -28,7 +25,7 @@ from topwork.training.history import EpochRecord, Score, score
 from topwork.training.loss import class_weights, logit_shift
 from topwork.training.parts import Labelled, Parts, Views
 from topwork.training.phases import predict_rows
-from topwork.training.store import Store, StoreKey
+from topwork.training.store import StoreKey, passing_store
 
 if TYPE_CHECKING:
     from topwork.models.classifier import Classifier
@@ -218,9 +215,7 @@ def pooled_views(classifier: Classifier, views: Views, *, parts: Parts) -> Itera
     names = [(name, view) for part in parts.filled().values() for view in views.judged for name in part.names]
     names = list(dict.fromkeys(names))  # copies of one photo share a row
     source = views.clean.mapped()
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="rows-", dir=cache_folder()) as folder:  # the system's own may be in memory
-        store = Store(Path(folder) / "pooled", StoreKey(what="pooled", parts={}))
+    with passing_store(StoreKey(what="pooled", parts={})) as store:
         with store.writing(), torch.inference_mode(), heap_kept():
             for start in range(0, len(names), _TOP_BATCH):
                 chunk = names[start : start + _TOP_BATCH]

@@ -103,6 +103,7 @@ class Timeline:
         """Go on from what `to_json` gave."""
         self._position, self._stride = value["position"], value["stride"]
         self.epochs, self.done = value["epochs"], value["done"]
+        self._shorten(self._recorded())  # an epoch that was given up half-way left no other trace
 
     @property
     def _whole(self) -> int:

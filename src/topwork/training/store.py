@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,18 +23,37 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from topwork.atomic import write_json
+from topwork.cachedir import cache_folder
 from topwork.digest import digest
 from topwork.errors import ResourceError
 from topwork.progress import Progress, silent
 from topwork.training.narrow import narrowed, widened
 
-__all__ = ["DATA", "NAME_BYTES", "NAME_LENGTH", "RowName", "Store", "StoreKey", "read_meta", "store_lock"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = [
+    "DATA",
+    "NAME_BYTES",
+    "NAME_LENGTH",
+    "PASSING",
+    "RowName",
+    "Store",
+    "StoreKey",
+    "in_use",
+    "passing_store",
+    "read_meta",
+    "store_lock",
+]
 
 RowName = tuple[str, int]
 """SHA-256 of a photo's bytes, and the number of the view (0 is the clean one)."""
 
 NAME_LENGTH = 32
 """Hexadecimal digits of a store's folder."""
+
+PASSING = "passing-"
+"""How folders of passing stores begin."""
 
 DATA = "rows.bin"
 """The file of a store that holds its rows."""
@@ -79,6 +100,10 @@ class Store:
         self.refresh()
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; nothing can be read afterwards."""
         if self._data is not None:
             self._data.close()
 
@@ -93,14 +118,14 @@ class Store:
     def refresh(self) -> None:
         """Learn of the rows that were completed since the last look."""
         if self._data is None:
+            self._data = _opened(self._data_path)  # before its facts: what is made anew meanwhile has others
             self._meta = read_meta(self._folder)
         try:
-            self._data = self._data or (self._data_path.open("rb") if self._meta else None)
             stream = self._index_path.open("rb")
         except FileNotFoundError:
             return
         with stream:
-            if self._data is None or self._replaced:
+            if self._meta is None or self._data is None or self._replaced:
                 return
             stream.seek(self._read_bytes)
             text = stream.read()
@@ -142,7 +167,7 @@ class Store:
         Raises:
             ResourceError: if the store was removed while this process had it open.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
         lock = store_lock(self._folder)
         try:
             lock.acquire(timeout=0)
@@ -155,7 +180,7 @@ class Store:
                     f"The cached activations in {self._folder} were removed while this run used them.",
                     fix="run the command again (fit with --resume), and clear the cache when nothing runs.",
                 )
-            self._folder.mkdir(parents=True, exist_ok=True)  # it may have been removed while this process waited
+            self._folder.mkdir(exist_ok=True)
             self.refresh()
             self._drop_torn_rows()
             yield
@@ -187,7 +212,7 @@ class Store:
         for name in names:
             self._rows[name] = len(self._rows)
         self._read_bytes += records.nbytes
-        self._data = self._data or self._data_path.open("rb")
+        self._data = self._data or _opened(self._data_path)
 
     @property
     def _replaced(self) -> bool:
@@ -238,6 +263,45 @@ def store_lock(folder: Path) -> FileLock:
     return FileLock(folder.with_suffix(".lock"))
 
 
+def in_use(folder: Path) -> bool:
+    """Whether any process, this one included, has the rows of a store open. (Windows refuses to delete them then.)"""
+    if sys.platform == "win32":
+        return False
+    try:
+        with (folder / DATA).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there are none, or the file system knows no locks
+        return False
+    return False
+
+
+@contextmanager
+def passing_store(key: StoreKey) -> Iterator[Store]:
+    """A store that is gone after the block: in the cache's folder, because the system's own may be in memory."""
+    home = cache_folder() / "activations"
+    home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=PASSING, dir=home, ignore_cleanup_errors=True) as folder:
+        store = Store(Path(folder) / key.what, key)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """The rows, marked as used for as long as they are open; None if there are none."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return None
+    if sys.platform != "win32":
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return stream
+
+
 def _wait(lock: FileLock, progress: Progress) -> None:
     """Until it is free. Each step lets a watched progress say that there is no time left."""
     while True:
@@ -255,7 +319,7 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return meta if isinstance(meta, dict) else None
+    return meta if isinstance(meta, dict) and {"what", "parts", "shape", "dtype"} <= meta.keys() else None
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,6 @@ from topwork.recipe import Augment, Recipe
 from topwork.training.activations import ActivationCache
 from topwork.training.extraction import Extractor
 from topwork.training.parts import Labelled, Views
-from topwork.training.store import Store
 from topwork.workflow.prepare import Network
 
 __all__ = [
@@ -106,11 +105,10 @@ def all_views(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean
         RecipeError: if phase 1 insists on augmented views and none are cached.
     """
     pooled, activations = clean
-    store = None if activations is None else activations.clean
     # Free disk decides, and a run that is continued must not decide again.
     count = int(
         extractor.timings.settle(
-            "views", lambda: str(_view_count(recipe, extractor, manifest=manifest, clean=store, progress=progress))
+            "views", lambda: str(_view_count(recipe, extractor, manifest=manifest, clean=clean, progress=progress))
         )
     )
     if count == 0:
@@ -151,21 +149,21 @@ def views_that_fit(missing: Sequence[int], *, row_bytes: int, cache: ActivationC
     return sum(1 for rows in accumulate(missing) if rows * row_bytes <= room)
 
 
-def _view_count(
-    recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean: Store | None, progress: Progress
-) -> int:
+def _view_count(recipe: Recipe, extractor: Extractor, *, manifest: Manifest, clean: _Both, progress: Progress) -> int:
     """How many augmented views of each training photo are cached; 0 for none, or for fresh ones."""
     views, photos = recipe.data.views, len(manifest.part("train"))
     if views.startswith("fixed:"):
         return most_views(recipe)
-    if views == "auto" and clean is None and recipe.phase1.views == "augmented":
+    pooled, activations = clean
+    if views == "auto" and activations is None and recipe.phase1.views == "augmented":
         return min(MOST_VIEWS, recipe.phase1.epochs)
-    if views == "fresh" or clean is None or clean.shape is None:
+    shape = None if activations is None else activations.clean.shape
+    if views == "fresh" or shape is None:
         return 0
     if extractor.request.cut == 0:
         progress.say("Everything trains, so views are cheap beside it: new ones are drawn in every epoch.")
         return 0
-    row_bytes = 2 * int(np.prod(clean.shape))
+    row_bytes = 2 * (int(np.prod(shape)) + (int(np.prod(pooled.clean.shape or ())) if extractor.features else 0))
     missing = missing_views(extractor, manifest, augment=recipe.data.augment, most=most_views(recipe), activations=True)
     count = views_that_fit(missing, row_bytes=row_bytes, cache=extractor.cache)
     rows = sum(missing[:count])

@@ -77,11 +77,11 @@ def calibrate(candidates: Sequence[Candidate], manifest: Manifest) -> tuple[list
     """
     slow = yardstick() / _YARD
     opened, trunk = _trunk_speed(candidates[0], manifest)
-    fresh = _fresh_speed(candidates[0], manifest) if _fresh(candidates[0]) else None
     rungs = []
     for candidate in candidates:
         other = candidate is not candidates[0]
         rungs.append(_rung(candidate, manifest, opening=max(opened, _OPEN_SECONDS * slow) if other else 0.0))
+    fresh = _fresh_speed(candidates[0], manifest) if rungs[0].fresh else None
     recipe, network, photos = candidates[0].recipe, candidates[0].network, len(manifest.part("train"))
     views = 2 if recipe.data.mirror else 1
     judged, everything = views * (len(manifest.part("val")) or photos), views * len(manifest.rows)
@@ -133,9 +133,9 @@ def _trunk_speed(candidate: Candidate, manifest: Manifest) -> tuple[float, float
     extractor, wanted = candidate.extractor, candidate.network.plan is not None
     missing = extractor.missing(clean_items(candidate.recipe, manifest), augment=None, activations=wanted)
     augment = None
-    if not missing and wanted and most_views(candidate.recipe) and not _fresh(candidate):
+    if not missing and wanted and not _fresh(candidate):
         augment = candidate.recipe.data.augment
-        views = range(1, most_views(candidate.recipe) + 1)
+        views = range(1, len(_views(candidate, manifest)) + 1)
         missing = extractor.missing(
             items_of(manifest, manifest.part("train"), views=views), augment=augment, activations=wanted
         )
@@ -181,7 +181,7 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
         return Rung(train="head", depth=0, open=opening, clean=clean, views=views)
     shape = activation_shape(candidate.network.build(), plan)
     train, judge = top_seconds(candidate.recipe, candidate.network, shape=shape, classes=len(manifest.classes))
-    views = _views(candidate, manifest, row_bytes=2 * int(np.prod(shape)))
+    views = _views(candidate, manifest)
     return Rung(
         train=recipe.phase2.train,
         depth=candidate.depth,
@@ -197,13 +197,15 @@ def _rung(candidate: Candidate, manifest: Manifest, *, opening: float) -> Rung:
     )
 
 
-def _views(candidate: Candidate, manifest: Manifest, *, row_bytes: int) -> tuple[int, ...]:
+def _views(candidate: Candidate, manifest: Manifest) -> tuple[int, ...]:
     """Missing rows of each view that may be cached, as many views as recipe and disk allow."""
-    recipe, extractor = candidate.recipe, candidate.extractor
-    if _fresh(candidate):
+    recipe, extractor, plan = candidate.recipe, candidate.extractor, candidate.network.plan
+    if plan is None or _fresh(candidate):
         return ()
     augment, most = recipe.data.augment, most_views(recipe)
     missing = missing_views(extractor, manifest, augment=augment, most=most, activations=True)
     if recipe.data.views != "auto":
         return missing
+    backbone = candidate.network.build()
+    row_bytes = 2 * (int(np.prod(activation_shape(backbone, plan))) + backbone.width)
     return missing[: views_that_fit(missing, row_bytes=row_bytes, cache=extractor.cache)]

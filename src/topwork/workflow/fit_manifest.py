@@ -58,6 +58,7 @@ def fit_manifest(
         paced = _paced(recipe, manifest, watch=watch, budget=budget, progress=progress)
         recipe, network, extractor = paced.recipe, paced.network, paced.extractor
         journal.plan(recipe, extractor.timings)
+        paced.tell(lambda: journal.replan(paced.recipe))
     for number, plan in network.plans.items():
         progress.say(f"Phase {number}: {plan}.")
     experiment = experiment_for(recipe, manifest, network=network, extractor=extractor, paced=paced, progress=progress)
@@ -66,7 +67,7 @@ def fit_manifest(
     experiment, weighed = weighed_experiment(replace(experiment, checkpoints=journal.checkpoints), progress=progress)
     journal.follow(paced.recipe if paced else recipe)
     judged = "validation" if len(experiment.parts.val) else "training"
-    on_epoch = _epoch_log(recipe, journal, judged=judged, paced=paced, progress=progress)
+    on_epoch = _epoch_log(recipe, journal, judged=judged, progress=progress)
     trained = train(experiment, on_epoch=on_epoch, on_phase=watch.stage)
     return Outcome(
         recipe=paced.recipe if paced else recipe,
@@ -151,24 +152,19 @@ def _paced(recipe: Recipe, manifest: Manifest, *, watch: Stopwatch, budget: Budg
     return paced
 
 
-def _epoch_log(
-    recipe: Recipe, journal: Journal, *, judged: str, paced: Paced | None, progress: Progress
-) -> Callable[[EpochRecord], None]:
+def _epoch_log(recipe: Recipe, journal: Journal, *, judged: str, progress: Progress) -> Callable[[EpochRecord], None]:
     """What happens to each epoch's record: a line of `history.jsonl`, and a line for the user.
 
     Args:
         recipe: the choices.
         journal: gets the record.
         judged: the photos that epochs are compared on, `validation` or `training`.
-        paced: who may have given epochs up, which the journal must know.
         progress: gets the line.
     """
     most = {1: recipe.phase1.epochs, 2: recipe.phase2.epochs}
 
     def on_epoch(record: EpochRecord) -> None:
         journal.epoch(record)
-        if paced is not None:
-            journal.replan(paced.recipe)
         if not record.note:  # steps of a solver's path are no epochs
             progress.step(f"phase {record.phase}", record.epoch, most[record.phase])
         stage = "kernel head" if record.phase == KERNEL_PHASE else f"phase {record.phase}"

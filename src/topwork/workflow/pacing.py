@@ -112,7 +112,10 @@ class WatchedProgress:
         if stage != name or done <= first:
             self._begun = (stage, done, self._budget.elapsed)
             if done < total and self._budget.broken(self.reserve):
-                raise self._budget.refusal(f"This fit (now: {stage})", seconds=self._budget.elapsed + self.reserve)
+                raise OutOfTime(
+                    f"The {self._budget.minutes:g} minutes were over before this could begin: {stage}.",
+                    fix="run it again; what was computed already is kept, so that it needs less.",
+                )
             return
         took, share = self._budget.elapsed - since, (done - first) / max(1, total - first)
         to_come = took * (1 - share) / share
@@ -135,6 +138,7 @@ class Pacer:
 
     Attributes:
         replanned: (epochs done, epochs in all) of every change, for the recipe.
+        on_change: called after each of them.
         done: epochs that are over.
     """
 
@@ -145,6 +149,7 @@ class Pacer:
         self._since = budget.elapsed
         self._took: list[float] = []
         self.replanned: list[tuple[int, int]] = []
+        self.on_change: Callable[[], None] = lambda: None
         self.done = 0
 
     def begin(self, planned: int) -> int:
@@ -177,7 +182,7 @@ class Pacer:
         slowdown = min(_MOST_SLOWDOWN, max(1.0, took / (share * self._forecast)))
         to_come = took * (1 - share) / share + self._reserve * slowdown
         if self._budget.broken(to_come):
-            self.replanned.append((self.done, self.done))
+            self._note(self.done)
             raise self._budget.refusal("This epoch", seconds=self._budget.elapsed + to_come)
 
     def _planned(self, planned: int, *, epoch: float, slowdown: float, least: int) -> int:
@@ -185,8 +190,12 @@ class Pacer:
         room = self._budget.limit - self._budget.elapsed - reserve
         total = min(planned, self.done + max(least, int(room / max(epoch, 1e-9))))
         if total < planned:
-            self.replanned.append((self.done, total))
+            self._note(total)
         return total
+
+    def _note(self, total: int) -> None:
+        self.replanned.append((self.done, total))
+        self.on_change()
 
     @contextmanager
     def cut_short(self) -> Iterator[None]:

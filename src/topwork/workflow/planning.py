@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,11 @@ class Paced:
     def extractor(self) -> Extractor:
         """Of the candidate that was chosen."""
         return self._chosen.extractor
+
+    def tell(self, on_change: Callable[[], None]) -> None:
+        """Call this whenever epochs are given up: who continues a stopped run must know."""
+        for pacer in self.pacers.values():
+            pacer.on_change = on_change
 
     def fill(self, manifest: Manifest, *, progress: Progress) -> None:
         """Compute the rows that the plan needs; after every few views the rest is planned again.

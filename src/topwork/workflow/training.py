@@ -184,7 +184,7 @@ def _with_head(experiment: Experiment, *, on_epoch: Callable[[EpochRecord], None
         head = new_head(recipe, width=network.build().width, classes=len(experiment.parts.classes))
     head.eval()
     classifier = Classifier(network.build(), head, mirror=recipe.data.mirror).eval()
-    # The trunk, where this process ran it, has left its layout in the shared weights; sums must not depend on that.
+    # One layout, whatever else this process did with the weights: sums depend on it.
     classifier.to(memory_format=torch.channels_last)
     return classifier
 
