@@ -27,7 +27,7 @@ import topwork.exports.bundle
 import topwork.workflow.fit as fitting
 from topwork import atomic
 from topwork.models import backbone, engine  # noqa: F401
-from topwork.training import activations, checkpoints, loop
+from topwork.training import checkpoints, loop, store
 
 
 class Events:
@@ -62,7 +62,7 @@ def install(events: Events, *, save_seconds: float) -> None:
         train_epoch(*args, course=course, **kwargs)
 
     loop._train_epoch = in_phase
-    activations._append = watched(activations._append, lambda: events("rows"))
+    store._append = watched(store._append, lambda: events("rows"))
     loop.gradient_step = watched(loop.gradient_step, lambda: events(f"phase {phase[0]}"))
     checkpoints.save_file = watched(checkpoints.save_file, lambda: events("checkpoint"))
     replace = os.replace
