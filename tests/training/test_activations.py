@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,6 +309,23 @@ def test_what_anybody_reads_is_neither_evicted_nor_cleared(tmp_path: Path) -> No
     reader.close()
     other.make_room(11)
     assert other.summaries() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses to delete open files by itself")
+def test_who_opens_a_store_while_another_looks_is_seen_by_the_next(cache: ActivationCache) -> None:
+    import fcntl
+
+    filled(cache, 1).close()
+    folder, opened = cache.folder / KEY.digest, []
+    assert not module.in_use(folder)
+    with (folder / "rows.bin").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: opened.append(cache.open(KEY)))
+        thread.start()
+        thread.join(0.2)
+    thread.join(20)
+    assert len(opened[0]) == 1
+    assert module.in_use(folder)
 
 
 def test_rows_are_read_from_the_file_that_was_opened_whatever_has_its_name_now(cache: ActivationCache) -> None:

@@ -177,7 +177,7 @@ class ActivationCache:
             if folder.name not in names:
                 self.remove(folder.name)
         for folder in self.folder.glob(f"{PASSING}*"):
-            if not any(in_use(inside) for inside in folder.iterdir()):
+            if not any(in_use(inside) for inside in folder.glob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
         return gone, used
 

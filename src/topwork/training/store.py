@@ -298,7 +298,7 @@ def _opened(path: Path) -> BinaryIO | None:
         return None
     if sys.platform != "win32":
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_SH)  # waits for the moment in which `in_use` looks, and for nothing else
     return stream
 
 
