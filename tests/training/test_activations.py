@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topwork.errors import ResourceError
-from topwork.training import activations
+from topwork.training import activations, claims
 from topwork.training import store as module
 from topwork.training.activations import ActivationCache, default_limit
 from topwork.training.store import RowName, Store, StoreKey
@@ -317,7 +317,7 @@ def test_who_opens_a_store_while_another_looks_is_seen_by_the_next(cache: Activa
 
     filled(cache, 1).close()
     folder, opened = cache.folder / KEY.digest, []
-    assert not module.in_use(folder)
+    assert not claims.in_use(folder)
     with (folder / "rows.bin").open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_EX)
         thread = threading.Thread(target=lambda: opened.append(cache.open(KEY)))
@@ -325,7 +325,7 @@ def test_who_opens_a_store_while_another_looks_is_seen_by_the_next(cache: Activa
         thread.join(0.2)
     thread.join(20)
     assert len(opened[0]) == 1
-    assert module.in_use(folder)
+    assert claims.in_use(folder)
 
 
 def test_rows_are_read_from_the_file_that_was_opened_whatever_has_its_name_now(cache: ActivationCache) -> None:

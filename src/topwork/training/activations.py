@@ -19,17 +19,8 @@ from filelock import Timeout
 
 from topwork.cachedir import cache_folder
 from topwork.errors import ResourceError
-from topwork.training.store import (
-    DATA,
-    NAME_BYTES,
-    NAME_LENGTH,
-    PASSING,
-    Store,
-    StoreKey,
-    in_use,
-    read_meta,
-    store_lock,
-)
+from topwork.training.claims import DATA, in_use, locked, store_lock
+from topwork.training.store import NAME_BYTES, NAME_LENGTH, PASSING, Store, StoreKey, read_meta
 
 __all__ = ["ActivationCache", "StoreSummary", "default_limit"]
 
@@ -131,7 +122,7 @@ class ActivationCache:
 
     def _evictable(self, summary: StoreSummary) -> bool:
         folder = self.folder / summary.name
-        return summary.name not in self._in_use and not in_use(folder) and not _locked(folder)
+        return summary.name not in self._in_use and not in_use(folder) and not locked(folder)
 
     def free_bytes(self) -> int:
         """Bytes that can be written to the disk while 1 GB stays free; may be negative."""
@@ -205,14 +196,3 @@ class ActivationCache:
         finally:
             lock.release()
         return True
-
-
-def _locked(folder: Path) -> bool:
-    """Whether a process is filling a store."""
-    lock = store_lock(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,30 +19,25 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from topwork.atomic import write_json
 from topwork.cachedir import cache_folder
 from topwork.digest import digest
 from topwork.errors import ResourceError
 from topwork.progress import Progress, silent
+from topwork.training.claims import DATA, opened_rows, store_lock, wait_for
 from topwork.training.narrow import narrowed, widened
 
-if sys.platform != "win32":
-    import fcntl
-
 __all__ = [
-    "DATA",
     "NAME_BYTES",
     "NAME_LENGTH",
     "PASSING",
     "RowName",
     "Store",
     "StoreKey",
-    "in_use",
     "passing_store",
     "read_meta",
-    "store_lock",
 ]
 
 RowName = tuple[str, int]
@@ -54,9 +48,6 @@ NAME_LENGTH = 32
 
 PASSING = "passing-"
 """How folders of passing stores begin."""
-
-DATA = "rows.bin"
-"""The file of a store that holds its rows."""
 
 _INDEX = np.dtype([("sha256", "S64"), ("view", "<i4")])
 NAME_BYTES = _INDEX.itemsize
@@ -118,7 +109,7 @@ class Store:
     def refresh(self) -> None:
         """Learn of the rows that were completed since the last look."""
         if self._data is None:
-            self._data = _opened(self._data_path)  # before its facts: what is made anew meanwhile has others
+            self._data = opened_rows(self._data_path)  # before its facts: what is made anew meanwhile has others
             self._meta = read_meta(self._folder)
         try:
             stream = self._index_path.open("rb")
@@ -173,7 +164,7 @@ class Store:
             lock.acquire(timeout=0)
         except Timeout:
             progress.say("Another process fills the same cache; waiting for it.")
-            _wait(lock, progress)
+            wait_for(lock, progress)
         try:
             if self._data is not None and self._replaced:
                 raise ResourceError(
@@ -212,7 +203,7 @@ class Store:
         for name in names:
             self._rows[name] = len(self._rows)
         self._read_bytes += records.nbytes
-        self._data = self._data or _opened(self._data_path)
+        self._data = self._data or opened_rows(self._data_path)
 
     @property
     def _replaced(self) -> bool:
@@ -258,25 +249,6 @@ class Store:
                 os.truncate(path, size)
 
 
-def store_lock(folder: Path) -> FileLock:
-    """Held by whoever writes or removes a store; beside its folder, so that it outlives that."""
-    return FileLock(folder.with_suffix(".lock"))
-
-
-def in_use(folder: Path) -> bool:
-    """Whether any process, this one included, has the rows of a store open. (Windows refuses to delete them then.)"""
-    if sys.platform == "win32":
-        return False
-    try:
-        with (folder / DATA).open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there are none, or the file system knows no locks
-        return False
-    return False
-
-
 @contextmanager
 def passing_store(key: StoreKey) -> Iterator[Store]:
     """A store that is gone after the block: in the cache's folder, because the system's own may be in memory."""
@@ -288,29 +260,6 @@ def passing_store(key: StoreKey) -> Iterator[Store]:
             yield store
         finally:
             store.close()
-
-
-def _opened(path: Path) -> BinaryIO | None:
-    """The rows, marked as used for as long as they are open; None if there are none."""
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        return None
-    if sys.platform != "win32":
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(stream, fcntl.LOCK_SH)  # waits for the moment in which `in_use` looks, and for nothing else
-    return stream
-
-
-def _wait(lock: FileLock, progress: Progress) -> None:
-    """Until it is free. Each step lets a watched progress say that there is no time left."""
-    while True:
-        progress.step("waiting for another process", 0, 1)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            continue
-        return
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
